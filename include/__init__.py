@@ -1,0 +1,1 @@
+"""Everything that knows nothing of Airflow: it imports neither ``airflow`` nor ``dags``."""

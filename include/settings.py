@@ -1,0 +1,83 @@
+"""The project's settings, one model: read from ``PASSPORT_LINKS_*`` environment variables."""
+
+from functools import cached_property, lru_cache
+from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+INCLUDE = Path(__file__).resolve().parent
+
+
+class Settings(BaseSettings):
+    """What an operator may set; every field is ``PASSPORT_LINKS_<NAME>`` in the environment.
+
+    Durations are whole seconds. Raises ``pydantic.ValidationError`` for a value that cannot be used.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="PASSPORT_LINKS_", frozen=True)
+
+    shop_timezone: str = Field("UTC", description="IANA time zone whose midnight begins a business day.")
+    schedule: str = Field("0 0 * * *", description="Cron of the daily run in the shop's time zone; 'none' for no schedule.")
+    order_statuses: list[str] = Field(
+        ["approved", "created", "delivered", "invoiced", "paid", "processing", "shipped"],
+        description="Statuses of eligible orders (a JSON list).",
+    )
+    lookback_days: int = Field(3, ge=0, description="Days before its own that a scheduled run reads again.")
+    carry_days: int = Field(14, ge=0, description="Days after its campaign's ends_on that an unserved order carries over.")
+    campaigns_file: Path = Field(INCLUDE / "campaigns.yaml", description="The campaigns.")
+    extraction_sql: Path = Field(INCLUDE / "sql" / "extract_orders.sql", description="The extraction over orders_db.")
+
+    per_order_limit: int = Field(1000, ge=0, le=1024, description="Up to so many orders get one mapped task each.")
+    max_tasks: int = Field(16, ge=1, le=1024, description="Above that the day is dealt into at most so many slices.")
+    max_calls_per_order: int = Field(2, ge=1, description="Calls of possible consumption per order and run attempt.")
+    max_unknown_per_run: int = Field(20, ge=1, description="A run attempt stops calling after so many unknown outcomes.")
+    max_duplicates_per_run: int = Field(3, ge=1, description="And after so many certificates that were live already.")
+    concurrency: int = Field(32, ge=1, description="Calls under way at once, over all runs and processes.")
+    call_deadline_seconds: float = Field(30, gt=0, description="Total time of one call, a dripping answer included.")
+    lease_seconds: float = Field(60, gt=0, description="Nobody takes a calling row over before this has passed.")
+    start_in_triggerer: bool = Field(True, description="Start one-order tasks in the triggerer; false: in a worker.")
+    task_timeout_seconds: int = Field(4 * 3600, description="execution_timeout of the reserve task.")
+    retry_delay_seconds: int = Field(60, ge=1, description="Wait between two tries of a task.")
+    reasons_that_fail_a_run: list[str] = Field(
+        ["pending", "calling", "out_of_stock", "unknown", "held"],
+        description="States of own-day orders without a link that fail check_run (a JSON list).",
+    )
+
+    @field_validator("shop_timezone")
+    @classmethod
+    def _known_timezone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            message = f"PASSPORT_LINKS_SHOP_TIMEZONE is {value!r}, which is no IANA time zone; use one like Europe/Paris"
+            raise ValueError(message) from None
+        return value
+
+    @model_validator(mode="after")
+    def _timeouts_in_order(self) -> "Settings":
+        if self.lease_seconds <= self.call_deadline_seconds:
+            message = (
+                f"PASSPORT_LINKS_LEASE_SECONDS ({self.lease_seconds:g}) must be longer than "
+                f"PASSPORT_LINKS_CALL_DEADLINE_SECONDS ({self.call_deadline_seconds:g})"
+            )
+            raise ValueError(message)
+        if self.task_timeout_seconds < 2 * (self.lease_seconds + self.call_deadline_seconds):
+            message = (
+                f"PASSPORT_LINKS_TASK_TIMEOUT_SECONDS ({self.task_timeout_seconds}) must be at least two leases "
+                f"and two call deadlines ({2 * (self.lease_seconds + self.call_deadline_seconds):g})"
+            )
+            raise ValueError(message)
+        return self
+
+    @cached_property
+    def timezone(self) -> ZoneInfo:
+        """The shop's time zone."""
+        return ZoneInfo(self.shop_timezone)
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The settings of this process, read once."""
+    return Settings()

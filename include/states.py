@@ -1,0 +1,77 @@
+"""The states of the ledger, one enum each; the design's life of a reservation in names.
+
+The values are what stands in the database, so they never change without a migration.
+"""
+
+from enum import StrEnum
+
+
+class ReservationState(StrEnum):
+    """Where one order key stands; ``passport_ops.reservation.state``."""
+
+    PENDING = "pending"  # wants a link, nobody is asking
+    CALLING = "calling"  # an intent is committed, its lease may still run
+    RESERVED = "reserved"  # has its link
+    CLAIMED = "claimed"  # its customer owns the passport
+    OUT_OF_STOCK = "out_of_stock"  # the tag was empty when it was asked
+    UNKNOWN = "unknown"  # a call's outcome is unknown: a passport may have been consumed
+    HELD = "held"  # a person must decide
+    CANCELLED = "cancelled"  # the order is no longer eligible and never had a link
+    CLOSED = "closed"  # a person decided: no link
+    RESET = "reset"  # its link was taken back
+
+
+UNSERVED = (
+    ReservationState.PENDING,
+    ReservationState.CALLING,
+    ReservationState.OUT_OF_STOCK,
+    ReservationState.UNKNOWN,
+    ReservationState.HELD,
+)
+"""States of an order that still waits for a link."""
+
+SERVED = (ReservationState.RESERVED, ReservationState.CLAIMED, ReservationState.RESET)
+"""States of an order that has, or had, a link."""
+
+
+class PassportState(StrEnum):
+    """What became of one passport received; ``passport_ops.passport.state``."""
+
+    ASSIGNED = "assigned"  # an order's
+    SPARE = "spare"  # nobody's; used before the next call for its tag
+    CLAIMED = "claimed"  # owned by a customer
+    ENDED = "ended"  # reset, from an older epoch, or a duplicate: never used
+
+
+LIVE_PASSPORT_STATES = (PassportState.ASSIGNED, PassportState.SPARE, PassportState.CLAIMED)
+
+
+class TagState(StrEnum):
+    """Whether a tag may be asked; ``passport_ops.tag.state``."""
+
+    OPEN = "open"
+    RESETTING = "resetting"
+
+
+class AttemptOutcome(StrEnum):
+    """What one call meant in the end; ``passport_ops.attempt.outcome`` (null while it is under way)."""
+
+    NOT_SENT = "not_sent"  # provably never left
+    RESERVED = "reserved"  # a link for its order
+    OUT_OF_STOCK = "out_of_stock"  # the tag is empty
+    THROTTLED = "throttled"  # 429, or 503 with Retry-After: not consumed
+    REFUSED = "refused"  # 401, 403, 404, 405, other 4xx: not consumed, misconfigured
+    REDIRECTED = "redirected"  # 3xx: possibly consumed, misconfigured
+    UNKNOWN = "unknown"  # possibly consumed
+    UNREADABLE = "unreadable"  # 200 without a readable link: consumed, raw answer kept
+    WRONG_LINK = "wrong_link"  # 200 with a link of the wrong host or environment: consumed, raw answer kept
+    DUPLICATE = "duplicate"  # 200 with a certificate that is live for another order
+    SPARE = "spare"  # 200 after its row moved on: kept as a spare
+    ENDED = "ended"  # 200 from an older epoch of its tag: never used
+
+
+POSSIBLY_CONSUMED = (
+    AttemptOutcome.REDIRECTED,
+    AttemptOutcome.UNKNOWN,
+)
+"""Outcomes after which nobody can say whether the platform gave a passport."""
