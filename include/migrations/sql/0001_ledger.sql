@@ -2,7 +2,7 @@
 -- A link is a password: only passport.link and answer.body hold one, and those two tables carry no NOT NULL and no
 -- CHECK beyond their key, because a violated one would print the whole row into the error and the database log.
 
-create schema passport_ops;
+create schema if not exists passport_ops;
 comment on schema passport_ops is 'The ledger of the passport pipeline; for the pipeline, not for people.';
 
 create table passport_ops.gate (

@@ -1,7 +1,7 @@
 -- The published schema: what people read. passport.links holds links, so it carries no NOT NULL and no CHECK beyond its
 -- key, and its uniqueness is on the certificate and on the link's SHA-256, never on the link itself.
 
-create schema passport;
+create schema if not exists passport;
 comment on schema passport is 'Published claim links and their life; for people.';
 
 create function passport_ops.link_sha256(link text) returns bytea
