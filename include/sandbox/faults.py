@@ -1,0 +1,222 @@
+"""Faults on demand: which call gets which fault, by a seeded draw or by an explicit queue. No HTTP here."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from hashlib import blake2b
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class CallKind(StrEnum):
+    """The NMP calls the sandbox answers, by what they do."""
+
+    RESERVE = "reserve"  # GET dispenser/distribution/reserveOne
+    RESET = "reset"  # GET dispenser/distribution/resetAll
+    REPLACE = "replace"  # POST api/createCertificateRequestOwnershipLink
+    LIST = "list"  # POST certificate/getListOfSmartAssetsIdByTags
+    COUNT = "count"  # POST certificate/getCountOfSmartAssetsIdByTags
+
+
+class Fault(StrEnum):
+    """What can go wrong with one call."""
+
+    LOST_ANSWER = "lost_answer"  # the connection is closed without a byte of answer
+    CONNECTION_RESET = "connection_reset"  # TCP RST instead of an answer
+    HANG = "hang"  # nothing until the caller gives up, or `seconds` have passed
+    DRIP = "drip"  # the body comes one byte every `seconds`
+    DRIP_HEADERS = "drip_headers"  # so do the headers
+    TRUNCATED = "truncated"  # half the body that content-length promised, then the end
+    SERVER_ERROR_BEFORE = "server_error_before"  # 5xx, nothing was done
+    SERVER_ERROR_AFTER = "server_error_after"  # 5xx, and yet it was done
+    TOO_MANY_REQUESTS = "too_many_requests"  # 429
+    UNAVAILABLE = "unavailable"  # 503 with Retry-After
+    REDIRECT = "redirect"  # 3xx, by default to the same address: following it calls again
+    HTML_ERROR = "html_error"  # a gateway's page
+    RUBBISH = "rubbish"  # 200 with a body that is no answer
+    WRONG_HOST = "wrong_host"  # 200 with a link of another host
+    DUPLICATE = "duplicate"  # a certificate that is live already, with the same link, once more
+
+
+@dataclass(frozen=True, slots=True)
+class FaultTraits:
+    """What a fault does unless its rule says otherwise: whether the call takes effect, and the status it answers."""
+
+    commits: bool
+    status: int | None = None  # None: whatever the call itself answers
+    answers: bool = True  # False: not a byte is sent
+
+
+TRAITS = {
+    Fault.LOST_ANSWER: FaultTraits(commits=True, answers=False),
+    Fault.CONNECTION_RESET: FaultTraits(commits=True, answers=False),
+    Fault.HANG: FaultTraits(commits=True, answers=False),
+    Fault.DRIP: FaultTraits(commits=True),
+    Fault.DRIP_HEADERS: FaultTraits(commits=True),
+    Fault.TRUNCATED: FaultTraits(commits=True),
+    Fault.SERVER_ERROR_BEFORE: FaultTraits(commits=False, status=500),
+    Fault.SERVER_ERROR_AFTER: FaultTraits(commits=True, status=500),
+    Fault.TOO_MANY_REQUESTS: FaultTraits(commits=False, status=429),
+    Fault.UNAVAILABLE: FaultTraits(commits=False, status=503),
+    Fault.REDIRECT: FaultTraits(commits=False, status=302),
+    Fault.HTML_ERROR: FaultTraits(commits=False, status=502),
+    Fault.RUBBISH: FaultTraits(commits=True, status=200),
+    Fault.WRONG_HOST: FaultTraits(commits=True),
+    Fault.DUPLICATE: FaultTraits(commits=True),
+}
+
+RESERVE_ONLY = (Fault.WRONG_HOST, Fault.DUPLICATE)
+DEFAULT_SECONDS = {Fault.HANG: 120.0, Fault.DRIP: 1.0, Fault.DRIP_HEADERS: 1.0}
+
+
+class FaultRule(BaseModel):
+    """When one fault strikes and how. In a mix ``probability`` counts; in the queue ``limit`` says how often."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fault: Fault
+    call: CallKind = Field(default=CallKind.RESERVE, description="The call it strikes.")
+    tag: str | None = Field(default=None, description="Only calls that name this tag.")
+    probability: float = Field(default=1.0, gt=0, le=1, description="Share of the calls (a mix only).")
+    limit: int | None = Field(default=None, ge=1, description="Strikes at most so often.")
+    burst: int = Field(default=1, ge=1, description="Once struck, so many matching calls in a row (a mix only).")
+    status: int | None = Field(default=None, ge=200, le=599, description="Another status than the fault's own.")
+    retry_after: int | str | None = Field(default=None, description="Retry-After: seconds or an HTTP date.")
+    seconds: float | None = Field(
+        default=None, ge=0, description="How long to hang, or the time between two bytes of a drip."
+    )
+    commit: bool | None = Field(
+        default=None, description="Whether the call takes effect; unset: as the fault is known."
+    )
+    host: str = Field(default="arianee.net", description="The host of a wrong link.")
+    location: str | None = Field(default=None, description="Where a redirect leads; unset: to the same address.")
+
+    @model_validator(mode="after")
+    def _fits_its_call(self) -> "FaultRule":
+        if self.fault in RESERVE_ONLY and self.call is not CallKind.RESERVE:
+            message = f"fault {self.fault} strikes only reserve, not {self.call}"
+            raise ValueError(message)
+        if self.fault in RESERVE_ONLY and self.commit is False:
+            message = f"fault {self.fault} is an answer of a call that took effect; leave commit out"
+            raise ValueError(message)
+        if self.status is not None and TRAITS[self.fault].status is None:
+            message = f"fault {self.fault} has no status of its own; leave status out"
+            raise ValueError(message)
+        return self
+
+    @property
+    def commits(self) -> bool:
+        """Whether the struck call takes effect."""
+        return TRAITS[self.fault].commits if self.commit is None else self.commit
+
+    @property
+    def pause(self) -> float:
+        """Seconds of a hang, or between two bytes of a drip."""
+        return DEFAULT_SECONDS.get(self.fault, 0.0) if self.seconds is None else self.seconds
+
+    @property
+    def retry_after_header(self) -> str | None:
+        """The value of Retry-After; a 503 has one by nature."""
+        if self.retry_after is None:
+            return "1" if self.fault is Fault.UNAVAILABLE else None
+        return str(self.retry_after)
+
+    def matches(self, call: CallKind, tags: tuple[str, ...]) -> bool:
+        """Whether the rule is about this call."""
+        return self.call is call and (self.tag is None or self.tag in tags)
+
+
+@dataclass(slots=True)
+class _Armed:
+    """A rule and how often it struck."""
+
+    rule: FaultRule
+    struck: int = 0
+    burst_left: int = 0
+
+    @property
+    def spent(self) -> bool:
+        return self.rule.limit is not None and self.struck >= self.rule.limit
+
+    def strikes(self, call: CallKind, tags: tuple[str, ...], *, can_repeat: bool) -> bool:
+        possible = can_repeat or self.rule.fault is not Fault.DUPLICATE
+        return possible and not self.spent and self.rule.matches(call, tags)
+
+    def strike(self) -> FaultRule:
+        self.struck += 1
+        self.burst_left = self.burst_left - 1 if self.burst_left else self.rule.burst - 1
+        return self.rule
+
+
+class FaultPlan:
+    """Decides the fault of every call. Not thread-safe: the platform holds its lock around it.
+
+    The draw of the n-th call of a kind depends on the seed and n alone, so a seed reproduces the schedule
+    whatever the tags and the rules were.
+    """
+
+    def __init__(self, seed: int):
+        self._seed = seed
+        self._drawn = dict.fromkeys(CallKind, 0)
+        self._mix: list[_Armed] = []
+        self._queue: list[_Armed] = []
+
+    def set_mix(self, rules: list[FaultRule]) -> None:
+        """Replace the mix. Raises ValueError when the probabilities of one call add up to more than 1."""
+        for call in CallKind:
+            total = sum(rule.probability for rule in rules if rule.call is call)
+            if total > 1 + 1e-9:
+                message = f"the faults of {call} have probabilities that add up to {total:g}, more than 1"
+                raise ValueError(message)
+        self._mix = [_Armed(rule) for rule in rules]
+
+    def queue(self, rule: FaultRule) -> None:
+        """Let the next ``limit`` (unset: 1) matching calls have this fault; queued faults come before the mix."""
+        self._queue.append(_Armed(rule.model_copy(update={"limit": rule.limit or 1, "burst": 1})))
+
+    def clear(self) -> None:
+        """Forget the mix and the queue; the draws go on where they were."""
+        self._mix = []
+        self._queue = []
+
+    @property
+    def mix(self) -> list[FaultRule]:
+        """The rules of the mix."""
+        return [armed.rule for armed in self._mix]
+
+    @property
+    def queued(self) -> list[FaultRule]:
+        """What is left in the queue, each with the strikes it has left as its limit."""
+        return [
+            armed.rule.model_copy(update={"limit": (armed.rule.limit or 1) - armed.struck}) for armed in self._queue
+        ]
+
+    def draw(self, call: CallKind, tags: tuple[str, ...], *, can_repeat: bool) -> FaultRule | None:
+        """The fault of the next call of this kind, or None. ``can_repeat``: a certificate is live to hand out twice."""
+        self._drawn[call] += 1
+
+        def strikes(armed: _Armed) -> bool:
+            return armed.strikes(call, tags, can_repeat=can_repeat)
+
+        chosen = next(filter(strikes, self._queue), None)
+        if chosen is None and self._mix:
+            chosen = next((armed for armed in self._mix if armed.burst_left and strikes(armed)), None)
+            chosen = chosen or next(filter(strikes, self._drawn_from_mix(call)), None)
+        if chosen is None:
+            return None
+        rule = chosen.strike()
+        self._queue = [armed for armed in self._queue if not armed.spent]
+        return rule
+
+    def _drawn_from_mix(self, call: CallKind) -> list[_Armed]:
+        """The rule that the lot of this call falls on, if any; each rule has its own stretch of [0, 1)."""
+        lot = self._lot(call)
+        for armed in self._mix:
+            if armed.rule.call is call:
+                lot -= armed.rule.probability
+                if lot < 0:
+                    return [armed]
+        return []
+
+    def _lot(self, call: CallKind) -> float:
+        digest = blake2b(f"{self._seed}/{call}/{self._drawn[call]}".encode(), digest_size=8).digest()
+        return float(int.from_bytes(digest) / 2**64)

@@ -1,0 +1,144 @@
+"""Every point the NMP's documentation leaves open, as a switch; the defaults are the documented examples."""
+
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+
+class Right(StrEnum):
+    """What a key may do."""
+
+    CERT_CREATE = "certCreate"
+    CERT_READ = "certRead"
+
+
+class DeeplinkForm(StrEnum):
+    """How ``deeplink`` stands in a linkObject: reserveOne documents an object, the kiosk a string."""
+
+    OBJECT = "object"
+    STRING = "string"
+
+
+class AfterReset(StrEnum):
+    """The passphrase of a passport that was reset, when it is handed out again."""
+
+    KEPT = "kept"
+    NEW = "new"  # the former link ends when the new one is handed out
+
+
+class ReturnsTo(StrEnum):
+    """Where a passport that was reset stands in its pool."""
+
+    FRONT = "front"
+    BACK = "back"
+
+
+class ResetScope(StrEnum):
+    """What resetAll resets: all, as its path says, or some at random, as its page says."""
+
+    ALL = "all"
+    SOME = "some"
+
+
+class TagRule(StrEnum):
+    """What several tags in one call mean."""
+
+    AND = "and"
+    OR = "or"
+
+
+class ConsumeOn(StrEnum):
+    """What takes a passport from the pool: the call, or the customer's first scan or claim."""
+
+    CALL = "call"
+    CLAIM = "claim"
+
+
+class Refusal(BaseModel):
+    """What a caller who may not call is told."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    status: int = Field(ge=400, le=599)
+    body: Any = Field(description="JSON, or a string that is sent as text.")
+
+
+class Switches(BaseModel):
+    """The readings of the NMP's open points; numbers are those of "Not written" in its description."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    auto_pool: bool = Field(default=True, description="A tag seen for the first time by reserveOne gets a pool.")
+    auto_pool_size: int = Field(default=100_000, ge=1, description="The size of such a pool.")
+
+    ids_as_strings: bool = Field(default=False, description="certificateId as a string (7).")
+    extra_fields: bool = Field(default=False, description="Answers carry a field nobody documented (7).")
+    deeplink: DeeplinkForm = Field(default=DeeplinkForm.OBJECT, description="deeplink as an object or a plain string.")
+    link_fields: int = Field(
+        default=2, ge=2, le=4, description="Comma fields in a link: id, passphrase, protocol, issuer (7)."
+    )
+    link_method: bool = Field(default=False, description="Links have the method segment requestOwnership/.")
+    link_host: str = Field(default="test.arianee.net", min_length=1, description="The host of the links.")
+    link_query: str = Field(default="", description="A query string that links end with, without its question mark.")
+    trailing_newline: bool = Field(default=False, description="A text link ends with a newline.")
+    link_content_type: str = Field(default="text/plain; charset=utf-8", description="Content type of format=link (7).")
+    object_content_type: str = Field(
+        default="application/json; charset=utf-8", description="Content type of JSON answers (7)."
+    )
+
+    passphrase_length: int = Field(
+        default=12, ge=12, le=64, description="Characters of a passphrase made by the platform."
+    )
+    passphrase_digits: bool = Field(default=False, description="Passphrases are all digits.")
+    passphrase_after_reset: AfterReset = Field(default=AfterReset.KEPT, description="Passphrase after a reset (3).")
+    reset_returns_to: ReturnsTo = Field(
+        default=ReturnsTo.FRONT, description="Front: the next order gets a reset passport."
+    )
+    reset_scope: ResetScope = Field(default=ResetScope.ALL, description="What resetAll resets (5).")
+    reset_right: Right | None = Field(
+        default=Right.CERT_CREATE, description="The right resetAll needs; null: any key (5)."
+    )
+    tag_rule: TagRule = Field(default=TagRule.AND, description="What several tags mean to reserveOne and resetAll (4).")
+    consume_on: ConsumeOn = Field(default=ConsumeOn.CALL, description="What takes a passport from the pool (9).")
+    reserve_claimed: bool = Field(
+        default=False, description="reserveOne hands out claimed passports of the pool too (8)."
+    )
+    mining_seconds: float = Field(
+        default=0.0, ge=0, description="How long an old link still claims after its replacement."
+    )
+
+    no_key: Refusal = Field(
+        default=Refusal(status=401, body={"message": "Unauthorized"}), description="Without x-api-key."
+    )
+    wrong_key: Refusal = Field(
+        default=Refusal(status=401, body={"message": "Unauthorized"}), description="An unknown key."
+    )
+    no_right: Refusal = Field(
+        default=Refusal(status=403, body={"message": "no user"}), description="A key without the right."
+    )
+
+    latency_ms: tuple[float, float] = Field(
+        default=(0.0, 0.0), description="Time an answer takes: from, to; a number fixes it."
+    )
+
+    @field_validator("latency_ms", mode="before")
+    @classmethod
+    def _fixed_or_range(cls, value: Any) -> Any:
+        return (value, value) if isinstance(value, int | float) else value
+
+    @field_validator("latency_ms")
+    @classmethod
+    def _in_order(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not 0 <= value[0] <= value[1]:
+            message = f"latency_ms is {list(value)}; give a number of milliseconds, or the least and the most"
+            raise ValueError(message)
+        return value
+
+    @field_validator("link_content_type", "object_content_type")
+    @classmethod
+    def _printable(cls, value: str) -> str:
+        if not value.isascii() or not value.isprintable():
+            message = "a content type is printable ASCII"
+            raise ValueError(message)
+        return value
