@@ -109,6 +109,11 @@ class EmbeddedPostgres:
         """The same for SQLAlchemy with the named driver."""
         return self.uri(database).replace("postgresql://", f"postgresql+{driver}://", 1)
 
+    @property
+    def log(self) -> Path:
+        """The server's log file."""
+        return self._server.log
+
     # ---- life --------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
@@ -132,7 +137,7 @@ class EmbeddedPostgres:
                 if not self.is_alive():
                     raise LocalStackError(self._why_it_ended()) from None
                 if time.monotonic() > deadline:
-                    message = f"PostgreSQL on port {self.port} does not answer ({error}); read {self._server.log}"
+                    message = f"PostgreSQL on port {self.port} does not answer ({error}); read {self.log}"
                     raise LocalStackError(message) from None
                 time.sleep(0.03)
             else:
@@ -259,14 +264,14 @@ class EmbeddedPostgres:
     def _why_it_ended(self) -> str:
         """One sentence from the server's last FATAL line."""
         try:
-            lines = self._server.log.read_text(errors="replace").splitlines()
+            lines = self.log.read_text(errors="replace").splitlines()
         except OSError:
             lines = []
         fatal = [line for line in lines if "FATAL" in line or "could not" in line]
         if any("could not bind" in line for line in fatal):
             return f"port {self.port} for PostgreSQL is in use; choose another one"
         reason = re.sub(r"^.*?(FATAL|LOG|ERROR): +", "", fatal[-1]) if fatal else "it says nothing"
-        return f"PostgreSQL did not start: {reason}; read {self._server.log}"
+        return f"PostgreSQL did not start: {reason}; read {self.log}"
 
 
 def _account(user: str) -> pwd.struct_passwd:
