@@ -1,0 +1,481 @@
+"""The reserving engine: takes order keys and gives outcomes. One engine to a process, two doors (docs/architecture.md).
+
+Caller threads speak to the NMP with ``requests``; one clerk thread alone speaks to the ledger and commits intents and
+answers in groups. An answer is never dropped: while the ledger cannot be written the clerk holds it and tries again.
+"""
+
+import contextlib
+import heapq
+import itertools
+import logging
+import os
+import queue
+import socket
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from include.answers import MEANINGS, CallFailure, LinkRules, RawAnswer, read_answer
+from include.database import DatabaseTrouble
+from include.ledger import Grant, Intent, Ledger, LedgerError, Refusal, RunAttempt, Settled
+from include.states import AttemptOutcome, ReservationState
+from include.transitions import Step
+
+log = logging.getLogger(__name__)
+
+ASK_AGAIN_SECONDS = 0.05  # when another process's call or transaction must end first
+UNREACHABLE_SECONDS = 20.0  # of calls that never leave, until a run's orders are given back to be tried again later
+THROTTLED_SECONDS = 900.0  # of nothing but throttled calls, likewise
+LONGEST_BACKOFF_SECONDS = 4.0
+GROUP_SECONDS = 0.005  # how long the clerk lets answers gather while others are under way
+LONGEST_SLEEP_SECONDS = 60.0
+
+
+class Verdict(StrEnum):
+    """What a run gets for an order."""
+
+    SERVED = "served"  # it has its link, or had one that was claimed or reset
+    OUT_OF_STOCK = "out_of_stock"  # its tag is empty or being reset; tried again by the next scheduled run or a clear
+    NOT_WANTED = "not_wanted"  # cancelled, or closed by a person
+    ATTENTION = "attention"  # held, or its outcome is unknown and its budget is used up
+    STOPPED = "stopped"  # the run stopped calling
+    FAILED = "failed"  # may work when tried again
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one order key: the verdict, where it stands in the ledger, and why, in words without any link."""
+
+    order_key: str
+    verdict: Verdict
+    state: ReservationState
+    reason: str | None = None
+
+    @property
+    def sentence(self) -> str:
+        """One line for a log."""
+        return f"order {self.order_key}: {self.state}" + (f" ({self.reason})" if self.reason else "")
+
+
+class ReserveClient(Protocol):
+    """What the engine needs of ``include.nmp.NmpClient``."""
+
+    def reserve(self, tag: str, *, deadline: float) -> RawAnswer:
+        """One call; ``deadline`` is on ``time.monotonic``. Never raises for trouble on the way."""
+
+    def close(self) -> None:
+        """Ends the connections."""
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """How an engine works; seconds throughout. See ``include.settings`` for what each means."""
+
+    concurrency: int = 32
+    call_deadline_seconds: float = 30.0
+    lease_seconds: float = 60.0
+
+
+@dataclass
+class _Waiting:
+    """An order in the clerk's hands."""
+
+    order_key: str
+    run: RunAttempt
+    future: "Future[Outcome]"
+
+
+@dataclass
+class _Call:
+    """A call under way, or an answer that is not settled yet."""
+
+    intent: Intent
+    waiting: _Waiting
+    deadline: float
+    answer: RawAnswer | None = None
+    kept: bool = False
+
+
+@dataclass
+class _Pace:
+    """How many calls this engine lets run at once: halves when asked to slow down, then recovers."""
+
+    most: int
+    now: float = field(init=False)
+    not_before: float = 0.0
+    halved_at: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.now = float(self.most)
+
+    def slow_down(self, pause: float) -> None:
+        moment = time.monotonic()
+        if moment - self.halved_at > 1.0:  # one burst of refusals is one reason to slow down
+            self.now, self.halved_at = max(1.0, self.now / 2), moment
+        self.not_before = max(self.not_before, moment + pause)
+
+    def recover(self) -> None:
+        self.now = min(float(self.most), self.now + 1.0 / self.now)
+
+    def free(self, under_way: int) -> int:
+        return int(self.now) - under_way if time.monotonic() >= self.not_before else 0
+
+
+@dataclass
+class _Desk:
+    """A run attempt in this engine: its orders that may be asked for now, and what goes wrong for it as a whole."""
+
+    ready: deque[_Waiting] = field(default_factory=deque)
+    not_before: float = 0.0
+    never_left: int = 0
+    never_left_since: float = 0.0
+    throttled_since: float | None = None
+
+
+class ReservingEngine:
+    """Serves orders of any number of runs at once, from any number of threads.
+
+    ``ledger_uri`` is a libpq URI of the warehouse, ``client`` the NMP client (closed with the engine), ``rules`` the
+    links it may give. The engine makes its own ledger connection and threads; ``close`` ends them.
+    """
+
+    def __init__(self, ledger_uri: str, client: ReserveClient, rules: LinkRules, settings: EngineSettings) -> None:
+        self._client = client
+        self._rules = rules
+        self._settings = settings
+        self.caller = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
+        self._ledger = Ledger(
+            ledger_uri,
+            lease_seconds=settings.lease_seconds,
+            concurrency=settings.concurrency,
+            caller=self.caller,
+        )
+        self._events: queue.SimpleQueue[_Waiting | _Call | None] = queue.SimpleQueue()
+        self._desks: dict[RunAttempt, _Desk] = {}
+        self._later: list[tuple[float, int, _Waiting]] = []
+        self._turns = itertools.count()
+        self._calls: dict[int, _Call] = {}
+        self._pace = _Pace(settings.concurrency)
+        self._ledger_lost = False
+        self._left_answers_read = False
+        self._closing = threading.Event()
+        self._callers = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="nmp-call")
+        self._clerk = threading.Thread(target=self._work, name="ledger-clerk", daemon=True)
+        self._clerk.start()
+
+    def submit(self, run: RunAttempt, order_keys: Sequence[str]) -> "list[Future[Outcome]]":
+        """Asks for a link for each order; gives a future per key, in the same order.
+
+        A future that is cancelled withdraws its order; a call under way is settled all the same. Raises
+        ``RuntimeError`` once the engine is closed.
+        """
+        if self._closing.is_set():
+            message = "the reserving engine is closed"
+            raise RuntimeError(message)
+        wanted = [_Waiting(key, run, Future()) for key in order_keys]
+        for waiting in wanted:
+            self._events.put(waiting)
+        return [waiting.future for waiting in wanted]
+
+    def reserve_all(
+        self,
+        run: RunAttempt,
+        order_keys: Sequence[str],
+        *,
+        progress: "Callable[[int, int], None] | None" = None,
+        every_seconds: float = 5.0,
+    ) -> list[Outcome]:
+        """Serves all these orders and gives their outcomes, in the same order.
+
+        ``progress(done, of)`` is called every ``every_seconds`` while it works.
+        """
+        futures = self.submit(run, order_keys)
+        try:
+            told = time.monotonic()
+            for future in futures:
+                while not future.done():
+                    with contextlib.suppress(TimeoutError):
+                        future.result(timeout=max(0.0, told + every_seconds - time.monotonic()))
+                    if time.monotonic() >= told + every_seconds:
+                        told = time.monotonic()
+                        if progress:
+                            progress(sum(each.done() for each in futures), len(futures))
+        finally:
+            for future in futures:
+                future.cancel()
+        return [future.result() for future in futures]
+
+    def close(self) -> None:
+        """Begins no further call, settles the ones under way and ends; takes a call's deadline at the longest.
+
+        While the ledger cannot be written it goes on trying, so that no answer is lost.
+        """
+        self._closing.set()
+        self._events.put(None)
+        self._clerk.join()
+        self._callers.shutdown()
+        self._client.close()
+
+    # --- the clerk: the only thread that speaks to the ledger ---------------------------------------------------
+
+    def _work(self) -> None:
+        failures = 0
+        while not (self._closing.is_set() and not self._calls):
+            self._take_events(min(0.05 * 2**failures, 2.0) if failures else self._patience())
+            if self._closing.is_set():
+                self._give_back_all("the engine is closing")
+            try:
+                self._recover()
+                self._settle_answers()
+                self._grant_calls()
+                failures = 0
+            except DatabaseTrouble as trouble:
+                failures = min(failures + 1, 10)
+                self._bear(trouble, first=failures == 1)
+            except Exception as error:  # the clerk must not die: answers are in its hands
+                failures = min(failures + 1, 10)
+                # the name only: the text of an unforeseen error may hold anything
+                log.error("the ledger's clerk failed: %s", type(error).__name__)  # noqa: TRY400
+                self._give_back_all(f"the ledger's clerk failed: {type(error).__name__}")
+        self._give_back_all("the engine is closing")
+        self._ledger.close()
+
+    def _bear(self, trouble: DatabaseTrouble, *, first: bool) -> None:
+        """Transient trouble is waited out; any other fails the orders that wait. Answers are held in both cases."""
+        self._ledger_lost = True
+        self._ledger.close()
+        if first:
+            log.warning("the ledger cannot be written, trying again: %s", trouble)
+        if not trouble.transient:
+            self._give_back_all(f"the ledger refuses: {trouble}")
+
+    def _patience(self) -> float:
+        """Seconds to sleep when nothing happens: until the first order may be asked for."""
+        moments = [self._later[0][0]] if self._later else []
+        ready = [desk.not_before for desk in self._desks.values() if desk.ready]
+        if ready and int(self._pace.now) > len(self._calls):  # else an answer will wake the clerk
+            moments.append(max(min(ready), self._pace.not_before))
+        soonest = min(moments, default=float("inf")) - time.monotonic()
+        return max(0.0, min(soonest, LONGEST_SLEEP_SECONDS))
+
+    def _take_events(self, timeout: float) -> None:
+        """Takes in all that has come; lets answers gather for a moment, so that they share a commit."""
+        try:
+            event = self._events.get(timeout=timeout) if timeout > 0 else self._events.get_nowait()
+        except queue.Empty:
+            return
+        self._take(event)
+        if isinstance(event, _Call) and len(self._calls) > 1:
+            time.sleep(GROUP_SECONDS)
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._take(self._events.get_nowait())
+
+    def _take(self, event: "_Waiting | _Call | None") -> None:
+        if isinstance(event, _Waiting):
+            self._desk(event.run).ready.append(event)
+        elif isinstance(event, _Call):
+            for desk in self._desks.values():
+                desk.not_before = 0.0  # what they waited for may be over
+
+    def _desk(self, run: RunAttempt) -> _Desk:
+        return self._desks.setdefault(run, _Desk())
+
+    def _recover(self) -> None:
+        """After a lost connection frees the intents that nobody knows of; at first reads what a dead process left."""
+        if self._ledger_lost:
+            freed = self._ledger.disown(list(self._calls))
+            log.info("the ledger is back; %d intents that it took unnoticed were never sent and are freed", freed)
+            self._ledger_lost = False
+        if not self._left_answers_read:
+            self._read_left(self._ledger.left_answers())
+            self._left_answers_read = True
+
+    def _read_left(self, attempt_ids: Sequence[int]) -> None:
+        """Settles answers that were committed by a process that died before it read them."""
+        if attempt_ids:
+            kept = self._ledger.kept_answers(attempt_ids)
+            self._ledger.settle({key: read_answer(raw, self._rules) for key, raw in kept.items()})
+            log.info("%d answers that a dead process left unread were settled", len(kept))
+
+    # --- answers ------------------------------------------------------------------------------------------------
+
+    def _settle_answers(self) -> None:
+        answers = {key: call.answer for key, call in self._calls.items() if call.answer is not None}
+        if not answers:
+            return
+        unkept = {key: answer for key, answer in answers.items() if not self._calls[key].kept}
+        if unkept:
+            self._ledger.keep_answers(unkept)
+            for key in unkept:
+                self._calls[key].kept = True
+        readings = {key: read_answer(answer, self._rules) for key, answer in answers.items()}
+        settled = {done.attempt_id: done for done in self._ledger.settle(readings)}
+        for key, reading in readings.items():
+            call = self._calls.pop(key)
+            meaning = MEANINGS[reading.outcome]
+            if meaning.usable:
+                self._pace.recover()
+            elif meaning.slows_pace:
+                self._pace.slow_down(1.0 if reading.retry_after is None else reading.retry_after)
+            self._conclude(call.waiting, settled.get(key), reading.outcome)
+
+    def _conclude(self, waiting: _Waiting, done: Settled | None, outcome: AttemptOutcome) -> None:
+        """Tells the order's future what came of its call, or lets the order ask again."""
+        desk = self._desk(waiting.run)
+        self._note_trouble(desk, outcome)
+        if done is not None and not done.late and done.state in _CONCLUDED:
+            self._resolve(waiting, Outcome(waiting.order_key, _VERDICTS[done.state], done.state, done.reason))
+            return
+        desk.ready.append(waiting)
+        moment = time.monotonic()
+        if desk.never_left and moment - desk.never_left_since > UNREACHABLE_SECONDS:
+            desk.never_left = 0
+            self._give_back(desk, "the NMP cannot be reached: check the connection nmp and the network")
+        elif desk.throttled_since is not None and moment - desk.throttled_since > THROTTLED_SECONDS:
+            desk.throttled_since = None
+            self._give_back(desk, "the NMP asks to slow down and serves nothing: try again later")
+
+    def _note_trouble(self, desk: _Desk, outcome: AttemptOutcome) -> None:
+        moment = time.monotonic()
+        if outcome is AttemptOutcome.NOT_SENT:
+            if not desk.never_left:
+                desk.never_left_since = moment
+            desk.never_left += 1
+            self._pace.slow_down(min(0.1 * 2.0 ** min(desk.never_left, 8), LONGEST_BACKOFF_SECONDS))
+            return
+        desk.never_left = 0
+        if outcome is not AttemptOutcome.THROTTLED:
+            desk.throttled_since = None
+        elif desk.throttled_since is None:
+            desk.throttled_since = moment
+
+    # --- intents ------------------------------------------------------------------------------------------------
+
+    def _grant_calls(self) -> None:
+        """Asks the ledger for intents until enough calls are under way or nobody is left who may be asked for."""
+        if self._closing.is_set():
+            return
+        moment = time.monotonic()
+        while self._later and self._later[0][0] <= moment:
+            waiting = heapq.heappop(self._later)[2]
+            self._desk(waiting.run).ready.append(waiting)
+        for run in list(self._desks):
+            while (slots := self._pace.free(len(self._calls))) > 0 and self._grant(run, slots):
+                pass
+            if not self._desks[run].ready and not self._in_hand(run):
+                del self._desks[run]
+
+    def _in_hand(self, run: RunAttempt) -> bool:
+        return any(call.waiting.run == run for call in self._calls.values())
+
+    def _grant(self, run: RunAttempt, slots: int) -> bool:
+        """One grant for a run; gives False where it had better wait for something to happen."""
+        desk = self._desks[run]
+        if time.monotonic() < desk.not_before:
+            return False
+        asked: dict[str, _Waiting] = {}
+        while desk.ready and len(asked) < slots:
+            waiting = desk.ready.popleft()
+            if waiting.order_key in asked:
+                desk.ready.appendleft(waiting)  # the same order twice: the second asks when the first has its answer
+                break
+            if not waiting.future.cancelled():
+                asked[waiting.order_key] = waiting
+        if not asked:
+            return False
+        began = time.monotonic()
+        try:
+            grant = self._ledger.grant(run, list(asked), slots=slots)
+        except LedgerError as error:
+            desk.ready.extend(asked.values())
+            self._give_back(desk, str(error))
+            return False
+        except BaseException:
+            desk.ready.extendleft(reversed(asked.values()))
+            raise
+        return self._carry_out(desk, grant, asked, began)
+
+    def _carry_out(self, desk: _Desk, grant: Grant, asked: dict[str, _Waiting], began: float) -> bool:
+        for intent in grant.intents:
+            call = _Call(intent, asked[intent.order_key], began + self._settings.call_deadline_seconds)
+            self._calls[intent.attempt_id] = call
+            self._callers.submit(self._call, call)
+        held_up = [refusal for refusal in grant.refusals if not self._refuse(asked[refusal.order_key], refusal)]
+        desk.ready.extendleft(asked[refusal.order_key] for refusal in reversed(held_up))
+        self._read_left(grant.unread)
+        if held_up and not grant.unread:
+            # own calls under way wake the clerk when they end; those of other processes do not
+            desk.not_before = time.monotonic() + (1.0 if self._calls else ASK_AGAIN_SECONDS)
+            return False
+        return True
+
+    def _refuse(self, waiting: _Waiting, refusal: Refusal) -> bool:
+        """Concludes an order that gets no call, or lets it wait for a lease; gives False where it must ask again."""
+        if refusal.step is Step.WAIT:
+            return False
+        if refusal.step is Step.LEASED:
+            moment = time.monotonic() + refusal.wait + ASK_AGAIN_SECONDS
+            heapq.heappush(self._later, (moment, next(self._turns), waiting))
+            log.info("order %s: waits %.1f s for a lease to end", refusal.order_key, refusal.wait)
+            return True
+        verdict = _VERDICTS[refusal.state] if refusal.step is Step.DONE else _REFUSALS[refusal.step]
+        self._resolve(waiting, Outcome(waiting.order_key, verdict, refusal.state, refusal.reason))
+        return True
+
+    def _call(self, call: _Call) -> None:
+        """In a caller thread: one call. Whatever goes wrong in here, the call may have been made."""
+        try:
+            call.answer = self._client.reserve(call.intent.tag, deadline=call.deadline)
+        except BaseException as error:  # an answer is owed in every case
+            call.answer = RawAnswer(None, b"", failure=CallFailure.BROKEN, error=type(error).__name__)
+        self._events.put(call)
+
+    # --- outcomes -----------------------------------------------------------------------------------------------
+
+    def _resolve(self, waiting: _Waiting, outcome: Outcome) -> None:
+        with contextlib.suppress(InvalidStateError):  # withdrawn in the meantime
+            waiting.future.set_result(outcome)
+
+    def _give_back(self, desk: _Desk, reason: str) -> None:
+        """Fails the orders of a run that wait, so that their tasks can be tried again."""
+        for waiting in _drain(desk.ready):
+            self._resolve(waiting, Outcome(waiting.order_key, Verdict.FAILED, ReservationState.PENDING, reason))
+
+    def _give_back_all(self, reason: str) -> None:
+        for _, _, waiting in self._later:
+            self._desk(waiting.run).ready.append(waiting)
+        self._later.clear()
+        for desk in self._desks.values():
+            self._give_back(desk, reason)
+
+
+def _drain(ready: deque[_Waiting]) -> Iterator[_Waiting]:
+    while ready:
+        yield ready.popleft()
+
+
+_VERDICTS = {
+    ReservationState.RESERVED: Verdict.SERVED,
+    ReservationState.CLAIMED: Verdict.SERVED,
+    ReservationState.RESET: Verdict.SERVED,
+    ReservationState.OUT_OF_STOCK: Verdict.OUT_OF_STOCK,
+    ReservationState.CANCELLED: Verdict.NOT_WANTED,
+    ReservationState.CLOSED: Verdict.NOT_WANTED,
+    ReservationState.HELD: Verdict.ATTENTION,
+    ReservationState.UNKNOWN: Verdict.ATTENTION,
+}
+_CONCLUDED = frozenset(_VERDICTS) - {ReservationState.UNKNOWN}  # an unknown order may ask again, within its budget
+_REFUSALS = {
+    Step.REST: Verdict.OUT_OF_STOCK,
+    Step.RESETTING: Verdict.OUT_OF_STOCK,
+    Step.STOPPED: Verdict.STOPPED,
+    Step.EXHAUSTED: Verdict.ATTENTION,
+    Step.NO_SUCH_ORDER: Verdict.FAILED,
+}

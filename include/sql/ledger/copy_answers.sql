@@ -1,0 +1,1 @@
+copy pg_temp.incoming_answer (attempt_id, status, body, retry_after, failure, error) from stdin (format binary)

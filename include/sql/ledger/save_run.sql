@@ -1,0 +1,16 @@
+-- What a run sets out to serve; written again when its extraction runs again.
+insert into passport_ops.run (
+    run_id, business_day, scheduled, sliced, tasks, orders, max_calls_per_order, max_unknown_per_run,
+    max_duplicates_per_run
+)
+values (
+    %(run_id)s, %(business_day)s, %(scheduled)s, false, 0, 0, %(max_calls_per_order)s, %(max_unknown_per_run)s,
+    %(max_duplicates_per_run)s
+)
+on conflict (run_id) do update set
+    business_day = excluded.business_day,
+    scheduled = excluded.scheduled,
+    max_calls_per_order = excluded.max_calls_per_order,
+    max_unknown_per_run = excluded.max_unknown_per_run,
+    max_duplicates_per_run = excluded.max_duplicates_per_run,
+    planned_at = clock_timestamp();
