@@ -159,55 +159,67 @@ def read_answer(raw: RawAnswer, rules: LinkRules) -> Reading:
 _NOT_SENT_WORDS = {
     "gaierror": "the host's name could not be resolved",
     "ConnectionRefusedError": "the host refused the connection",
-    "TimeoutError": "no connection in time",
-    "DeadlinePassed": "the call's deadline came before the request could leave",
+    "TimeoutError": "no connection was made in time",
+    "DeadlinePassedError": "the deadline came before the request could leave",
     "SSLCertVerificationError": "the host's TLS certificate was not accepted",
     "SSLError": "the TLS handshake failed",
 }
 
 _FAILURE_WORDS = {
-    CallFailure.TIMEOUT: "no complete answer in time",
+    CallFailure.NOT_SENT: "the connection could not be made",
+    CallFailure.TIMEOUT: "no complete answer came in time",
     CallFailure.RESET: "the connection ended before the answer did",
     CallFailure.TRUNCATED: "the answer was cut short",
     CallFailure.BROKEN: "what came back was not HTTP",
 }
 
 _REFUSED_WORDS = {
-    400: "400 without the code of an empty pool: the request was not understood; check the connection's base URL",
-    401: "401: the API key was not accepted; check the password of the connection",
-    403: "403: the API key is not identified or lacks the right certCreate",
-    404: "404: no such route; check the base URL of the connection",
-    405: "405: the route does not take this method; check the base URL of the connection",
+    400: "400: the request was not understood; check the base URL of the connection nmp",
+    401: "401: the API key was not accepted; check the password of the connection nmp",
+    403: "403: the API key is not known or lacks a right (reserving needs certCreate, reading claims certRead)",
+    404: "404: no such route; check the base URL of the connection nmp",
+    405: "405: the route does not take this method; check the base URL of the connection nmp",
+    429: "429: asked to slow down",
 }
 
 
-def _read_failure(raw: RawAnswer) -> Reading:
-    name = raw.error or "no reason given"
-    if raw.failure is CallFailure.NOT_SENT:
-        words = _NOT_SENT_WORDS.get(raw.error, "the connection could not be made")
-        return Reading(AttemptOutcome.NOT_SENT, f"{words}: the request never left ({name})", None)
+def why_no_answer(raw: RawAnswer) -> str:
+    """Why no complete answer arrived, in words for a person, with the exception's class name in brackets."""
     words = _FAILURE_WORDS[raw.failure] if raw.failure else "no answer is known"
-    return Reading(AttemptOutcome.UNKNOWN, f"{words}: a passport may have been consumed ({name})", None)
+    if raw.failure is CallFailure.NOT_SENT:
+        words = _NOT_SENT_WORDS.get(raw.error, words)
+    return f"{words} ({raw.error})" if raw.error else words
+
+
+def why_refused(status: int) -> str:
+    """What a 4xx says and what to check next, in words for a person."""
+    return _REFUSED_WORDS.get(status, f"{status}: the NMP refused the request")
+
+
+def _read_failure(raw: RawAnswer) -> Reading:
+    if raw.failure is CallFailure.NOT_SENT:
+        return Reading(AttemptOutcome.NOT_SENT, f"the request never left: {why_no_answer(raw)}", None)
+    detail = f"a passport may have been consumed: {why_no_answer(raw)}"
+    return Reading(AttemptOutcome.UNKNOWN, detail, None)
 
 
 def _read_status(raw: RawAnswer, status: int) -> Reading:
     wait = _seconds(raw.retry_after)
     if status < 300:
-        detail = f"{status} instead of 200: taken as consumed, but it holds no link that could be trusted"
+        detail = f"{status} instead of 200: taken as consumed, but no link is documented for it"
         return Reading(AttemptOutcome.UNREADABLE, detail, status)
     if status < 400:
-        detail = f"{status}: the NMP redirects, which is not followed; check the base URL of the connection"
+        detail = f"{status}: the NMP redirects, which is not followed; check the base URL of the connection nmp"
         return Reading(AttemptOutcome.REDIRECTED, detail, status)
-    # A 503 that names no time may come from behind a gateway, after the reservation was made.
+    # A 503 that names no time may come from a gateway after the reservation was made.
     if status == 429 or (status == 503 and wait is not None):
         detail = f"{status}: asked to slow down" + ("" if wait is None else f" for {wait:g} s")
         return Reading(AttemptOutcome.THROTTLED, detail, status, retry_after=wait)
     if status == 400 and _says_empty_pool(raw.body):
         return Reading(AttemptOutcome.OUT_OF_STOCK, f"the tag is empty or does not exist ({EMPTY_POOL_CODE})", status)
     if status < 500:
-        words = _REFUSED_WORDS.get(status, f"{status}: the NMP refused the request")
-        return Reading(AttemptOutcome.REFUSED, words, status)
-    return Reading(AttemptOutcome.UNKNOWN, f"{status}: a passport may have been consumed", status)
+        return Reading(AttemptOutcome.REFUSED, why_refused(status), status)
+    return Reading(AttemptOutcome.UNKNOWN, f"a passport may have been consumed: {status}", status)
 
 
 def _says_empty_pool(body: bytes) -> bool:
@@ -272,7 +284,7 @@ def _read_link(raw: RawAnswer, rules: LinkRules) -> Reading:
     certificate_id = found["certificate_id"]
     wrong = _wrong_host(found["host"].lower(), rules)
     if wrong:
-        detail = f"200: a passport was consumed, but {wrong}; check the base URL and the extra of the connection"
+        detail = f"200: a passport was consumed, but {wrong}; check the connection nmp"
         return Reading(AttemptOutcome.WRONG_LINK, detail, 200, certificate_id=certificate_id)
     return Reading(AttemptOutcome.RESERVED, "200 with a link", 200, certificate_id=certificate_id, link=found[0])
 
