@@ -1,0 +1,83 @@
+"""The business day: midnight to midnight in the shop's time zone. Every other module asks here.
+
+Instants go in and come out aware. Bounds come out in UTC, because Python subtracts and compares two times
+of one time zone by their wall clocks and so takes every day for 24 hours long.
+"""
+
+import re
+from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+ONE_DAY = timedelta(days=1)
+FIRST_YEAR, LAST_YEAR = 1900, 2999
+
+
+class BadDayError(ValueError):
+    """A text that should be a day is none."""
+
+
+class UnfinishedDayError(ValueError):
+    """A day was asked for that has not ended yet, so that its orders are not all there."""
+
+
+def parse_day(text: str) -> date:
+    """Read ``YYYY-MM-DD`` (blanks around it are ignored).
+
+    Raises ``BadDayError`` for anything else, a day that no calendar has included.
+    """
+    day = None
+    # date.fromisoformat alone would also take 20171124 and 2017-W47-5.
+    if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text.strip()):
+        try:
+            day = date.fromisoformat(text.strip())
+        except ValueError:
+            day = None
+    if day is None or not FIRST_YEAR <= day.year <= LAST_YEAR:
+        message = f"{text!r} is not a day; write it as YYYY-MM-DD, for example 2026-11-23"
+        raise BadDayError(message)
+    return day
+
+
+def day_bounds(day: date, tz: ZoneInfo) -> tuple[datetime, datetime]:
+    """The first instant of ``day`` in ``tz`` and the first of the next day, both in UTC: ``start <= t < end``.
+
+    A day may have 23 or 25 hours. Where midnight does not exist the day begins when the clock has jumped; where it
+    comes twice, at the first. A day that a zone left out (Samoa, 2011-12-30) is empty.
+    """
+    return _first_instant(day, tz), _first_instant(day + ONE_DAY, tz)
+
+
+def business_day_of(instant: datetime, tz: ZoneInfo) -> date:
+    """The day in ``tz`` that an aware ``instant`` belongs to.
+
+    Raises ``ValueError`` for a time without a zone, which would silently mean this machine's.
+    """
+    if instant.tzinfo is None:
+        message = f"{instant.isoformat()} has no time zone; give an aware time"
+        raise ValueError(message)
+    return instant.astimezone(tz).date()
+
+
+def last_ended_day(now: datetime, tz: ZoneInfo) -> date:
+    """The newest day in ``tz`` that is over at the aware instant ``now``."""
+    return business_day_of(now, tz) - ONE_DAY
+
+
+def require_ended(day: date, now: datetime, tz: ZoneInfo) -> date:
+    """Give ``day`` back if it is over in ``tz`` at the aware instant ``now``.
+
+    Raises ``UnfinishedDayError``, which names the day and the last one that ended.
+    """
+    last = last_ended_day(now, tz)
+    if day > last:
+        message = (
+            f"{day} has not ended in {tz.key}; the last day that has is {last}: ask for that one or an earlier one"
+        )
+        raise UnfinishedDayError(message)
+    return day
+
+
+def _first_instant(day: date, tz: ZoneInfo) -> datetime:
+    # With fold=0 a midnight that does not exist is read with the offset before the jump, which is the jump itself;
+    # one that comes twice is the first.
+    return datetime.combine(day, time(), tzinfo=tz).astimezone(UTC)
