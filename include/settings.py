@@ -21,7 +21,7 @@ class Settings(BaseSettings):
     shop_timezone: str = Field("UTC", description="IANA time zone whose midnight begins a business day.")
     schedule: str = Field("0 0 * * *", description="Cron of the daily run in the shop's time zone; 'none' for no schedule.")
     order_statuses: list[str] = Field(
-        ["approved", "created", "delivered", "invoiced", "paid", "processing", "shipped"],
+        ["approved", "delivered", "invoiced", "paid", "processing", "shipped"],
         description="Statuses of eligible orders (a JSON list).",
     )
     lookback_days: int = Field(3, ge=0, description="Days before its own that a scheduled run reads again.")
