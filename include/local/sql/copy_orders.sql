@@ -1,0 +1,1 @@
+copy orders (order_id, customer_id, product, status, ordered_at, paid_at) from stdin
