@@ -238,4 +238,7 @@ def _instant(value: Any, tz: ZoneInfo) -> datetime | None:
         value = datetime.combine(value, time())
     if not isinstance(value, datetime):
         return None
-    return (value if value.tzinfo else value.replace(tzinfo=tz)).astimezone(UTC)
+    try:
+        return (value if value.tzinfo else value.replace(tzinfo=tz)).astimezone(UTC)
+    except OverflowError:  # the first or last hours that datetime knows
+        return None
