@@ -7,21 +7,60 @@ import argparse
 import logging
 import os
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
 
 import psycopg
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import create_engine, text
+from psycopg.rows import dict_row
+from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from include.connections import BadConnection, postgres_uri
-from include.database import DatabaseTrouble, connect, place, trouble
+from include.database import DatabaseTrouble, connect, place, safe_errors, trouble
 from include.migrations import FOLDER as MIGRATIONS
+from include.migrations import GRANTS
+from include.sql import sql
 
 log = logging.getLogger(__name__)
 
 MIGRATION_LOCK = 0x70617373706F7274  # "passport": two migrations of one database wait for each other
+LOAD_TRIES = 5  # a load starts over when a sender marked one of its rows as distributed meanwhile
+SERIALIZATION_FAILURE = "40001"
+
+
+class LoadCheckError(Exception):
+    """A load was taken back whole, because what it would have published is not right; names order keys, never links."""
+
+
+@dataclass(frozen=True)
+class PublishedDay:
+    """One business day in ``passport.days``; ``lacking_by_state`` is by state of the ledger."""
+
+    business_day: date
+    complete: bool
+    orders: int
+    published: int
+    lacking: int
+    lacking_by_state: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LoadResult:
+    """What a load did: keys and counts only, so that it may cross task borders.
+
+    ``published_now`` are orders new in ``passport.links``, ``updated`` those whose row changed, ``refused`` the keys of
+    orders whose passport has no link that could be published, ``days`` the run's own day and every day looked at again.
+    """
+
+    published_now: int
+    updated: int
+    refused: list[str]
+    days: list[PublishedDay]
 
 
 def migrate(uri: str) -> None:
@@ -38,8 +77,15 @@ def migrate(uri: str) -> None:
             connection.execute(text("select pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+            _grant(connection)
     except (DBAPIError, psycopg.Error) as error:
         raise _not_migrated(error, uri) from None
+
+
+def _grant(connection: Connection) -> None:
+    raw: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
+    raw.add_notice_handler(lambda notice: log.warning("%s: %s", notice.severity, notice.message_primary))
+    raw.execute(GRANTS.read_bytes())
 
 
 def _not_migrated(error: DBAPIError | psycopg.Error, uri: str) -> DatabaseTrouble:
@@ -51,6 +97,58 @@ def _not_migrated(error: DBAPIError | psycopg.Error, uri: str) -> DatabaseTroubl
     else:
         doing = f"The migration of {place(uri)} failed and changed nothing"
     return trouble(cause, doing)
+
+
+def load_links(uri: str, *, business_day: date, run_id: str) -> LoadResult:
+    """Publish in ``passport`` what the ledger has: new links, changed states, the days' figures; in one transaction.
+
+    ``uri`` is the warehouse, ``business_day`` the run's own day, ``run_id`` the Airflow run. Takes every change since
+    the last load, of whatever day. A second load waits for the first; readers see the tables before or after it, never
+    between. Repeated, it changes nothing. An order whose passport has no well-formed link is refused by name, stays
+    noted for the next load and for ``passport.needs_attention``, and stops nobody else's.
+
+    Raises ``LoadCheckError`` when the checks before the commit fail, ``DatabaseTrouble`` when the database does; then
+    nothing has changed.
+    """
+    with connect(uri, application_name="passport-links load") as connection:
+        for tries_left in reversed(range(LOAD_TRIES)):
+            try:
+                with safe_errors("The load of passport.links changed nothing"):
+                    return _load(connection, {"business_day": business_day, "run_id": run_id})
+            except DatabaseTrouble as error:
+                if error.sqlstate != SERIALIZATION_FAILURE or not tries_left:
+                    raise
+    raise AssertionError  # the last try returns or raises
+
+
+def _load(connection: psycopg.Connection[Any], run: dict[str, Any]) -> LoadResult:
+    # One snapshot for all statements: the ledger goes on while the load reads it.
+    connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+    with connection.transaction(), connection.cursor(row_factory=dict_row) as cursor:
+        cursor.execute(sql("warehouse/serialise_loads"))
+        retired = _one(cursor.execute(sql("warehouse/retire_links"), run))["retired"]
+        published = _one(cursor.execute(sql("warehouse/publish_links"), run))
+        refused = [row["order_key"] for row in cursor.execute(sql("warehouse/refused_links"))]
+        days = [PublishedDay(**row) for row in cursor.execute(sql("warehouse/publish_days"), run)]
+        _check(cursor.execute(sql("warehouse/check_load"), {"refused": refused}).fetchall())
+        cursor.execute(sql("warehouse/forget_published"), {"refused": refused})
+        cursor.execute(sql("warehouse/keep_refused"), {"refused": refused})
+    return LoadResult(
+        published_now=published["published_now"], updated=published["updated"] + retired, refused=refused, days=days
+    )
+
+
+def _one(cursor: psycopg.Cursor[dict[str, Any]]) -> dict[str, Any]:
+    row = cursor.fetchone()
+    assert row is not None, "an aggregate gives one row"  # noqa: S101
+    return row
+
+
+def _check(faults: Sequence[dict[str, Any]]) -> None:
+    if faults:
+        found = "; ".join(f"{row['orders']} {row['fault']} ({', '.join(row['order_keys'])})" for row in faults)
+        message = f"The load of passport.links was taken back and changed nothing. Orders {found}"
+        raise LoadCheckError(message)
 
 
 def main(arguments: list[str] | None = None) -> int:

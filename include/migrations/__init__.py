@@ -8,6 +8,8 @@ from pathlib import Path
 from alembic import op
 
 FOLDER = Path(__file__).resolve().parent
+GRANTS = FOLDER / "sql" / "grants.sql"
+"""Not a revision: executed at the end of every migration."""
 
 
 def execute_file(name: str) -> None:

@@ -1,0 +1,92 @@
+-- The run's own day, every day with a change, and every published day that lacked a link or lacks one again.
+with days as (
+    select %(business_day)s::date as business_day
+    union
+    select known.business_day
+    from passport_ops.reservation as known
+    where known.order_key in (select noted.order_key from passport_ops.unpublished as noted)
+    union
+    select business_day
+    from passport.days
+    where not complete
+    union
+    select published.business_day
+    from passport.days as published
+    where exists (
+        select
+        from passport_ops.reservation as waiting
+        where
+            waiting.business_day = published.business_day
+            and waiting.state in ('pending', 'calling', 'out_of_stock', 'unknown', 'held')
+    )
+),
+
+standings as (
+    select
+        known.business_day,
+        known.state,
+        count(*) as orders,
+        count(*) filter (
+            where known.state in ('reserved', 'claimed', 'reset') and shown.order_key is not null
+        ) as published
+    from passport_ops.reservation as known
+    left join passport.links as shown on known.order_key = shown.order_key
+    where
+        known.business_day in (select wanted.business_day from days as wanted)
+        and known.state not in ('cancelled', 'closed')
+    group by known.business_day, known.state
+),
+
+figures as (
+    select
+        days.business_day,
+        coalesce(sum(standings.orders), 0) as orders,
+        coalesce(sum(standings.published), 0) as published,
+        coalesce(sum(standings.orders - standings.published), 0) as lacking,
+        coalesce(
+            jsonb_object_agg(standings.state, standings.orders - standings.published)
+            filter (where standings.orders > standings.published), '{}'
+        ) as lacking_by_state
+    from days
+    left join standings on days.business_day = standings.business_day
+    group by days.business_day
+),
+
+saved as (
+    insert into passport.days as shown (
+        business_day, complete, orders, published, lacking, lacking_by_state, published_at, updated_at, run_id
+    )
+    select
+        business_day,
+        lacking = 0 as complete,
+        orders,
+        published,
+        lacking,
+        lacking_by_state,
+        statement_timestamp() as published_at,
+        statement_timestamp() as updated_at,
+        %(run_id)s::text as run_id
+    from figures
+    on conflict (business_day) do update
+        set
+            complete = excluded.complete,
+            orders = excluded.orders,
+            published = excluded.published,
+            lacking = excluded.lacking,
+            lacking_by_state = excluded.lacking_by_state,
+            updated_at = excluded.updated_at,
+            run_id = excluded.run_id
+        where (shown.orders, shown.published, shown.lacking_by_state)
+        is distinct from (excluded.orders, excluded.published, excluded.lacking_by_state)
+    returning shown.business_day
+)
+
+select
+    business_day,
+    orders::integer as orders,
+    published::integer as published,
+    lacking::integer as lacking,
+    lacking_by_state,
+    lacking = 0 as complete
+from figures
+order by business_day;
