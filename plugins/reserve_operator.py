@@ -1,0 +1,98 @@
+"""The operator behind the ``reserve`` task: one order in the triggerer, or a slice of orders in a worker."""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import BaseOperator, Context, ExceptionRetryPolicy, RetryAction, RetryRule
+from airflow.sdk.exceptions import AirflowSkipException
+from airflow.triggers.base import StartTriggerArgs
+
+from include.database import DatabaseTrouble
+from include.reserving import Outcome, Verdict
+from include.settings import settings
+from process_engine import close_process_engine, process_engine, run_attempt
+
+MOST_OUTCOMES_LOGGED = 100
+PROGRESS_SECONDS = 5.0
+
+
+class OrdersNotServedError(Exception):
+    """Some orders were not served and may be when tried again."""
+
+
+class OrdersNeedAttentionError(Exception):
+    """Some orders were not served and a retry would not help: the run stopped, or a person must decide."""
+
+
+RETRY_DELAY = timedelta(seconds=settings().retry_delay_seconds)
+RETRY_BY_CLASS = ExceptionRetryPolicy(
+    rules=[
+        RetryRule(OrdersNeedAttentionError, RetryAction.FAIL, reason="a retry would not help; see the log"),
+        RetryRule("include.nmp.NmpConfigurationError", RetryAction.FAIL, reason="the connection nmp must be mended"),
+        RetryRule("include.ledger.LedgerError", RetryAction.FAIL, reason="the run must be planned anew"),
+        RetryRule(OrdersNotServedError, RetryAction.RETRY, retry_delay=RETRY_DELAY),
+        RetryRule(DatabaseTrouble, RetryAction.RETRY, retry_delay=RETRY_DELAY),
+    ]
+)
+"""Which errors of a worker are worth another try; it is blind to kills, which the ledger guards against."""
+
+
+class ReservePassportLinkOperator(BaseOperator):
+    """Reserves one claim link for each order of its mapped task. Map it over ``order``, the labels of a planned run.
+
+    It starts in the triggerer (``start_from_trigger``), where one order costs no process. A slice of orders goes on in
+    a worker; where there is no triggerer (setting ``start_in_triggerer``) so does a single order. Which orders it
+    serves stands in the ledger, by run and map index; ``order`` is for people, and for the task's row in the UI.
+    """
+
+    template_fields: Sequence[str] = ()
+    start_trigger_args = StartTriggerArgs(
+        trigger_cls="reserve_trigger.ReserveTrigger", trigger_kwargs={}, next_method="execute_slice"
+    )
+    start_from_trigger = settings().start_in_triggerer
+
+    def __init__(self, *, order: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.order = order
+
+    def execute_slice(self, context: Context, event: Any = None) -> None:  # noqa: ARG002 - Airflow's signature
+        """Goes on in a worker after the trigger found a slice."""
+        self.execute(context)
+
+    def execute(self, context: Context) -> None:
+        """Serves the task's orders in this process.
+
+        Raises ``AirflowSkipException`` when its only order is out of stock or no longer wanted,
+        ``OrdersNotServedError`` for a retry, and ``OrdersNeedAttentionError`` where a retry would not help.
+        """
+        run, map_index = context["dag_run"], context["ti"].map_index or 0
+        try:
+            engine = process_engine()
+            _, order_keys = engine.orders_of_task(run.run_id, map_index)
+            self.log.info("serves %d orders%s", len(order_keys), f": {order_keys[0]}" if len(order_keys) == 1 else "")
+            outcomes = engine.engine.reserve_all(
+                run_attempt(run.run_id, run.start_date),
+                order_keys,
+                progress=lambda done, of: self.log.info("%d of %d orders done", done, of),
+                every_seconds=PROGRESS_SECONDS,
+            )
+        finally:
+            # also when the task is timed out or terminated: calls under way are settled first
+            close_process_engine()
+        self._conclude(outcomes)
+
+    def _conclude(self, outcomes: Sequence[Outcome]) -> None:
+        counts = Counter(outcome.verdict for outcome in outcomes)
+        told = outcomes if len(outcomes) == 1 else [each for each in outcomes if each.verdict is not Verdict.SERVED]
+        for outcome in told[:MOST_OUTCOMES_LOGGED]:
+            self.log.info("%s", outcome.sentence)
+        summary = ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items())) or "no orders"
+        self.log.info("%d orders: %s", len(outcomes), summary)
+        if counts[Verdict.FAILED]:
+            raise OrdersNotServedError(summary)
+        if counts[Verdict.STOPPED] or counts[Verdict.ATTENTION]:
+            raise OrdersNeedAttentionError(summary)
+        if outcomes and not counts[Verdict.SERVED]:
+            raise AirflowSkipException(summary)
