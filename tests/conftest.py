@@ -17,7 +17,7 @@ _numbers = count(1)
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[EmbeddedPostgres]:
-    """One PostgreSQL for the session (one per xdist worker), with the log of every statement; has ``.uri(database)``."""
+    """One PostgreSQL for the session (one per xdist worker) that logs every statement; has ``.uri(database)``."""
     folder = Path(tempfile.mkdtemp(prefix="passport-links-test-"))
     guard = Guard()
     server = EmbeddedPostgres(

@@ -91,8 +91,10 @@ def _send(pid: int, signal_number: int) -> None:
         os.kill(pid, signal_number)
 
 
-def end_sessions(sessions: Iterable[Session], grace_seconds: float) -> None:
-    """Ask the leaders to end, wait up to ``grace_seconds`` for their whole sessions, then SIGKILL what is left."""
+def end_sessions(
+    sessions: Iterable[Session], grace_seconds: float, is_idle: Callable[[], bool] = lambda: False
+) -> None:
+    """Ask the leaders to end, wait for it up to ``grace_seconds`` or until ``is_idle``, then SIGKILL what is left."""
     sessions = list(sessions)
 
     def remaining() -> list[psutil.Process]:
@@ -100,7 +102,7 @@ def end_sessions(sessions: Iterable[Session], grace_seconds: float) -> None:
 
     for session in sessions:
         session.send(session.stop_signal)
-    wait_until(lambda: not any(session.leads() for session in sessions), grace_seconds)
+    wait_until(lambda: not any(session.leads() for session in sessions) or is_idle(), grace_seconds)
     # With its leader gone a session has no work left that anybody would record.
     while left := remaining():
         for process in left:

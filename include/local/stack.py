@@ -129,12 +129,15 @@ class Stack:
         self.stop()
 
     def start(
-        self, prepare: Callable[["Stack"], None] | None = None, progress: Callable[[str], None] = lambda _: None
+        self,
+        prepare: Callable[["Stack"], None] | None = None,
+        progress: Callable[[str], None] = lambda _: None,
+        before_scheduler: Callable[[], None] = lambda: None,
     ) -> None:
         """Start everything and wait until all of Airflow is healthy.
 
         ``prepare(stack)`` runs as soon as the databases are there, beside Airflow's own migration: the place for
-        migrating the warehouse and loading orders.
+        migrating the warehouse and loading orders. ``before_scheduler`` runs when the API server answers.
         """
         progress("starting PostgreSQL")
         self.start_databases()
@@ -143,7 +146,8 @@ class Stack:
             self.migrate_airflow()
             progress("starting Airflow")
             self.start_airflow_server()
-        self.start_airflow_parts()
+        before_scheduler()
+        self.scheduler.start()
         self.wait_healthy()
 
     def start_databases(self) -> None:
@@ -172,10 +176,6 @@ class Stack:
             part.start()
         self._wait_for(self.api.is_healthy, self.api_server, seconds)
 
-    def start_airflow_parts(self) -> None:
-        """Start the scheduler."""
-        self.scheduler.start()
-
     def wait_healthy(self, seconds: float = 120) -> None:
         """Wait until the API server says that the scheduler, the triggerer and the DAG processor are healthy."""
         for name, part in (
@@ -189,10 +189,8 @@ class Stack:
         """End every process, in order, within about 15 seconds; fine when some or all have ended."""
         if hasattr(self, "scheduler"):
             # Tasks first: what they write needs the API server and the database.
-            working = (self.scheduler, self.triggerer, self.dag_processor)
-            end_sessions([session for part in working for session in part.sessions], grace_seconds=5)
-            serving = (self.api_server, *([self.sandbox] if self.sandbox else []))
-            end_sessions([session for part in serving for session in part.sessions], grace_seconds=4)
+            _end([self.scheduler, self.triggerer, self.dag_processor], 5, self._is_idle)
+            _end([self.api_server, *([self.sandbox] if self.sandbox else [])], 4)
         self.postgres.stop(5)
         self.guard.dismiss()
         os.close(self._lock)
@@ -276,7 +274,7 @@ class Stack:
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         }
         nmp = {
-            "conn_type": "nmp",
+            "conn_type": "http",
             "host": self.sandbox_url,
             "password": self.sandbox_key,
             "extra": {"environment": "test", "sandbox": True},
@@ -330,6 +328,19 @@ class Stack:
     def _migrated(self) -> Path:
         return self.state / "airflow" / ".migrated"
 
+    def _is_idle(self) -> bool:
+        """Whether nothing but the scheduler with its idle workers is left: it may wait for them for ever.
+
+        (Its shutdown sends each living worker one message, and any worker may take another's and be gone.)
+        """
+        if self.triggerer.is_alive() or self.dag_processor.is_alive():
+            return False
+        try:
+            workers = psutil.Process(self.scheduler.pid).children() if self.scheduler.pid else []
+            return not any(worker.children() for worker in workers)
+        except psutil.NoSuchProcess:
+            return False  # one of them ended just now: look again
+
     def _needs_airflow_migration(self) -> bool:
         try:
             if self._migrated.read_text() != version("apache-airflow-core"):
@@ -362,6 +373,11 @@ class Stack:
                 message = f"{part.name} is not healthy after {seconds:g} seconds; read {part.log}"
                 raise LocalStackError(message)
             time.sleep(0.1)
+
+
+def _end(parts: list[ChildProcess], grace_seconds: float, is_idle: Callable[[], bool] = lambda: False) -> None:
+    """End several parts at once, with everything they ever started."""
+    end_sessions([session for part in parts for session in part.sessions], grace_seconds, is_idle)
 
 
 @contextmanager

@@ -1,0 +1,71 @@
+# Needs Python 3.11 to 3.13 and make, nothing else: everything is installed into .venv.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/sh
+
+VENV := .venv
+BIN := $(VENV)/bin
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-header
+SANDBOX_PORT ?= 8765
+
+.PHONY: run run-once stop test lint sandbox check migrate compile install help
+
+run: $(VENV)/.runtime ## the local stack with demo orders, until Ctrl-C (PORT, POSTGRES_PORT, SANDBOX_PORT, SHOP_TIMEZONE, CAMPAIGNS)
+	@exec $(BIN)/python -m include.local.run
+
+run-once: $(VENV)/.runtime ## one day, then one JSON line: DAY=YYYY-MM-DD (ORDERS, SHOP_TIMEZONE, CAMPAIGNS, STATE, CONF)
+	@exec $(BIN)/python -m include.local.run_once
+
+stop: ## end what `make run` started (STATE)
+	@if [ -x $(BIN)/python ]; then exec $(BIN)/python -m include.local.stop; else echo "nothing is running"; fi
+
+test: $(VENV)/.dev ## all tests
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev ## ruff, mypy and sqlfluff
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/sqlfluff lint --disable-progress-bar $$(git ls-files '*.sql')
+
+sandbox: $(VENV)/.runtime ## the NMP sandbox alone (SANDBOX_PORT)
+	@exec $(BIN)/python -m include.sandbox --port $(SANDBOX_PORT)
+
+check: $(VENV)/.runtime ## try the connections in AIRFLOW_CONN_ORDERS_DB, _WAREHOUSE and _NMP; reserves nothing
+	@PYTHONPATH=.:plugins exec $(BIN)/python -m check_connections
+
+migrate: $(VENV)/.runtime ## bring the warehouse in AIRFLOW_CONN_WAREHOUSE up to date
+	@exec $(BIN)/python -m include.warehouse migrate
+
+install: $(VENV)/.dev ## install everything for work on the project
+
+compile: $(BIN)/uv ## compile requirements.in and requirements-dev.in into pins
+	@$(COMPILE) requirements.in -o requirements.txt
+	@$(COMPILE) requirements-dev.in -o requirements-dev.txt
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# ---- the virtual environment ---------------------------------------------------------------------------------------
+
+$(BIN)/uv:
+	@for python in python3.11 python3.12 python3.13 python3 python; do \
+	  if $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then \
+	    found=$$python; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	  echo "no Python 3.11, 3.12 or 3.13 is on the path; install one of them, then call make again" >&2; exit 1; fi; \
+	echo "making $(VENV) with $$($$found --version)"; \
+	if ! $$found -m venv $(VENV); then \
+	  echo "$$found cannot make a virtual environment; on Debian and Ubuntu install python3-venv" >&2; exit 1; fi; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+
+$(VENV)/.runtime: requirements.txt | $(BIN)/uv
+	@echo "installing the runtime's packages"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.txt
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt | $(BIN)/uv
+	@echo "installing the packages for tests and lint"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements-dev.txt
+	@touch $@ $(VENV)/.runtime

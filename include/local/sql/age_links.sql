@@ -1,0 +1,12 @@
+-- The demo's time machine: a day's links as if they had been given out when the orders were paid.
+with aged as (
+    update passport_ops.reservation
+    set reserved_at = paid_at
+    where business_day = %(day)s and state = 'reserved'
+    returning order_key, reserved_at
+)
+
+update passport.links as shown
+set reserved_at = aged.reserved_at
+from aged
+where shown.order_key = aged.order_key
