@@ -122,10 +122,11 @@ def _plain(rule: FaultRule | dict[str, Any]) -> dict[str, Any]:
 
 
 class SandboxServer:
-    """A sandbox process on the loopback address; it ends with this process. Usable as a context manager.
+    """A sandbox process on the loopback address; it ends with this process, and with the block it is used in::
 
-    >>> with SandboxServer() as sandbox:  # doctest: +SKIP
-    ...     requests.get(sandbox.base_url + "/dispenser/distribution/reserveOne?tags=a", headers=...)
+    with SandboxServer() as sandbox:
+        base_url = sandbox.start(seed=7)
+        sandbox.control().create_pool("gift", 10)
     """
 
     api_key = DEFAULT_KEY
@@ -229,8 +230,6 @@ class SandboxServer:
         self._process = None
 
     def __enter__(self) -> "SandboxServer":
-        if self._process is None:
-            self.start()
         return self
 
     def __exit__(
