@@ -1,7 +1,7 @@
 """What the DAGs connect to, read from Airflow's connections: ``warehouse``, ``orders_db`` and ``nmp``."""
 
 from airflow.sdk import BaseHook, Connection
-from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from include.connections import BadConnection, postgres_uri
 
@@ -37,9 +37,10 @@ def connection(conn_id: str) -> Connection:
     """The Airflow connection ``conn_id``; raises ``AirflowFailException`` with what to set when there is none."""
     try:
         return BaseHook.get_connection(conn_id)
-    except AirflowNotFoundException:
+    except AirflowException:
+        # Airflow's own message on a URI that it cannot parse holds the URI, and so the password.
         message = (
-            f"the connection {conn_id!r} is missing: add it in Airflow under Admin, Connections, "
+            f"the connection {conn_id!r} is missing or cannot be parsed: add it in Airflow under Admin, Connections, "
             f"or set AIRFLOW_CONN_{conn_id.upper()}"
         )
         raise AirflowFailException(message) from None

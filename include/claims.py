@@ -1,0 +1,142 @@
+"""Claims: reading from the NMP which passports their customers own by now, and saying whose claim each one is.
+
+Follows the NMP's page check-nft-claiming-status (getListOfSmartAssetsIdByTags: everything ever claimed under a tag, no
+paging, an unknown tag gives an empty list) and "Claims" of the design. A certificate that a reset returned to the pool
+may be handed out again, so a claim is judged by what was known first: seen before the certificate was handed out again
+it is the earlier order's, later it is the current order's and uncertain.
+"""
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+import psycopg
+
+from include.database import connect, safe_errors
+from include.nmp import NmpError
+from include.sql import sql
+
+log = logging.getLogger(__name__)
+
+Connection = psycopg.Connection[Any]
+
+
+class ClaimsError(Exception):
+    """The claims of some tags could not be read; the message names them and what to do."""
+
+
+class ClaimLister(Protocol):
+    """What a sync needs of the NMP; ``include.nmp.NmpClient`` is one."""
+
+    def claimed_certificates(self, tag: str) -> set[str]:
+        """Give the ids of all certificates ever claimed under a tag; raises ``include.nmp.NmpError``."""
+        ...
+
+
+@dataclass(frozen=True)
+class ClaimsOfTag:
+    """What one sync changed for one tag.
+
+    ``claimed`` orders whose link was claimed, ``uncertain`` of them perhaps by an earlier holder of the certificate;
+    ``after_reset`` orders whose link was claimed although it had been taken back; ``second`` orders that have a newer
+    link besides; ``worthless`` orders now held because their certificate was claimed before they got it; ``spares``
+    claimed spares. ``elsewhere`` counts the tag's claimed certificates that the ledger never received, ever.
+    """
+
+    tag: str
+    claimed: int
+    uncertain: int
+    after_reset: int
+    second: int
+    worthless: int
+    spares: int
+    elsewhere: int
+
+    def __str__(self) -> str:
+        """Say it as one line of a log."""
+        return (
+            f"{self.tag}: {self.claimed} newly claimed ({self.uncertain} uncertain), {self.after_reset} claimed after "
+            f"a reset, {self.second} claimed beside a newer link, {self.worthless} held because claimed before, "
+            f"{self.spares} spares claimed; {self.elsewhere} claimed elsewhere in all"
+        )
+
+
+@dataclass(frozen=True)
+class Sync:
+    """A finished sync; ``since`` is its start by the database's clock (time zone aware)."""
+
+    since: datetime
+    tags: Sequence[ClaimsOfTag]
+
+
+def sync_claims(uri: str, nmp: ClaimLister, *, run_id: str, tags: Sequence[str] = ()) -> Sync:
+    """Read the claims of every tag with links out (or of ``tags``) into the warehouse at ``uri``, a tag a transaction.
+
+    Safe to run again. Raises ``ClaimsError`` after all tags were tried when the list of some could not be read,
+    ``include.database.DatabaseTrouble`` when the database does not do its part.
+    """
+    with safe_errors("The claims could not be written"), connect(uri, autocommit=True) as connection:
+        since = _now(connection)
+        synced: list[ClaimsOfTag] = []
+        failed: dict[str, NmpError] = {}
+        for tag in _tags(connection, tags):
+            try:
+                certificates = nmp.claimed_certificates(tag)
+            except NmpError as error:
+                log.warning("The claims of tag %s could not be read: %s", tag, error)
+                failed[tag] = error
+                continue
+            synced.append(apply_claims(connection, tag, certificates, seen_at=_now(connection), run_id=run_id))
+            log.info("%s", synced[-1])
+    if failed:
+        named = ", ".join(failed)
+        message = (
+            f"the claims of {len(failed)} tags could not be read ({named}); the last reason: {failed.popitem()[1]}"
+        )
+        raise ClaimsError(message)
+    return Sync(since, synced)
+
+
+def apply_claims(
+    connection: Connection, tag: str, certificates: Iterable[str], *, seen_at: datetime, run_id: str
+) -> ClaimsOfTag:
+    """Write one tag's list of claimed ``certificates`` into the ledger, in one transaction.
+
+    ``seen_at`` is when the list was received, by the database's clock: a passport received later than that, whose
+    certificate the list holds, was claimed before. A certificate counts under whichever tag its passport was received.
+    """
+    seen = {"seen_at": seen_at, "run_id": run_id, "tag": tag}
+    with connection.transaction(), connection.cursor() as cursor:
+        cursor.execute(sql("claims/staging"))
+        with cursor.copy(sql("claims/copy_certificates")) as copy:
+            for certificate in certificates:
+                copy.write_row((certificate,))
+        cursor.execute(sql("claims/analyze"))
+        cursor.execute(sql("claims/lock_orders"))
+        worthless = cursor.execute(sql("claims/end_claimed_before"), seen).rowcount
+        spares = cursor.execute(sql("claims/end_spares"), seen).rowcount
+        claimed = cursor.execute(sql("claims/claim_live"), seen).fetchall()
+        after_reset = cursor.execute(sql("claims/claim_after_reset"), seen).fetchall()
+        second = cursor.execute(sql("claims/note_second_claim"), seen).rowcount
+        saved = cursor.execute(sql("claims/save_sync"), seen).fetchone()
+    return ClaimsOfTag(
+        tag=tag,
+        claimed=len(claimed),
+        uncertain=sum(uncertain for (uncertain,) in claimed + after_reset),
+        after_reset=len(after_reset),
+        second=second,
+        worthless=worthless,
+        spares=spares,
+        elsewhere=saved[0] if saved else 0,
+    )
+
+
+def _tags(connection: Connection, tags: Sequence[str]) -> list[str]:
+    return [tag for (tag,) in connection.execute(sql("claims/tags"), {"tags": list(tags) or None})]
+
+
+def _now(connection: Connection) -> datetime:
+    now: datetime = connection.execute(sql("claims/now")).fetchall()[0][0]
+    return now

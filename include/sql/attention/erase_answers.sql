@@ -1,0 +1,4 @@
+-- The unreadable answers of a closed order are of no more use, and may hold links.
+delete from passport_ops.answer as kept
+using passport_ops.attempt as call
+where kept.attempt_id = call.attempt_id and call.order_key = %(order_key)s;

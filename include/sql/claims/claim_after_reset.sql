@@ -1,0 +1,66 @@
+-- A link that a reset had taken back was claimed all the same, and its certificate is nobody else's: it is the order's.
+-- An order that is being asked for is left to the next sync, one with a newer link to claims/note_second_claim.
+with last_holder as (
+    select distinct on (held.certificate_id)
+        held.certificate_id,
+        held.passport_id,
+        held.order_key
+    from pg_temp.claimed_certificate as listed
+    inner join passport_ops.passport as held on listed.certificate_id = held.certificate_id
+    where
+        held.end_reason = 'reset'
+        and held.order_key is not null
+        and not exists (
+            select from passport_ops.passport as other
+            where
+                other.certificate_id = held.certificate_id
+                and (other.state in ('assigned', 'spare', 'claimed') or other.claimed_at is not null)
+        )
+    order by held.certificate_id asc, held.passport_id desc
+),
+
+one_per_order as (
+    select distinct on (last_holder.order_key)
+        last_holder.certificate_id,
+        last_holder.passport_id,
+        last_holder.order_key
+    from last_holder
+    inner join passport_ops.reservation as known on last_holder.order_key = known.order_key
+    where known.passport_id is null and known.state <> 'calling'
+    order by last_holder.order_key asc, last_holder.passport_id desc
+),
+
+claimed as (
+    update passport_ops.passport as held
+    set
+        state = 'claimed',
+        claimed_at = %(seen_at)s,
+        ended_at = null,
+        end_reason = null
+    from one_per_order as chosen
+    where held.passport_id = chosen.passport_id
+    returning
+        held.passport_id,
+        held.order_key,
+        exists (
+            select from passport_ops.passport as earlier
+            where
+                earlier.certificate_id = held.certificate_id
+                and earlier.end_reason = 'reset'
+                and earlier.order_key <> held.order_key
+        ) as uncertain
+)
+
+update passport_ops.reservation as known
+set
+    state = 'claimed',
+    reason = 'claimed after its link was taken back',
+    passport_id = claimed.passport_id,
+    claimed_at = %(seen_at)s,
+    claim_uncertain = claimed.uncertain,
+    fence = known.fence + 1,
+    run_id = %(run_id)s,
+    updated_at = clock_timestamp()
+from claimed
+where known.order_key = claimed.order_key
+returning known.claim_uncertain;

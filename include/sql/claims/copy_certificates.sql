@@ -1,0 +1,1 @@
+copy pg_temp.claimed_certificate (certificate_id) from stdin

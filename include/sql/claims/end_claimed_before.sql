@@ -1,0 +1,30 @@
+-- Certificates that the NMP listed as claimed before the ledger received them: their links are worthless, so their orders
+-- need a person. Who claimed is an earlier holder, or somebody the ledger never knew.
+with worthless as (
+    update passport_ops.passport as held
+    set
+        state = 'ended',
+        link = null,
+        ended_at = clock_timestamp(),
+        end_reason = 'claimed_before'
+    from pg_temp.claimed_certificate as listed
+    where
+        held.certificate_id = listed.certificate_id
+        and held.state = 'assigned'
+        and held.received_at > %(seen_at)s
+    returning held.passport_id, held.certificate_id
+)
+
+update passport_ops.reservation as known
+set
+    state = 'held',
+    reason = format(
+        'its certificate %%s was claimed by somebody else before it was handed out: release it for a new link',
+        worthless.certificate_id
+    ),
+    passport_id = null,
+    fence = known.fence + 1,
+    run_id = %(run_id)s,
+    updated_at = clock_timestamp()
+from worthless
+where known.passport_id = worthless.passport_id;

@@ -1,0 +1,12 @@
+-- A spare that somebody claimed is of no use: nobody was given its link by this ledger.
+update passport_ops.passport as spare
+set
+    state = 'ended',
+    link = null,
+    claimed_at = %(seen_at)s,
+    ended_at = clock_timestamp(),
+    end_reason = 'claimed_spare'
+from pg_temp.claimed_certificate as listed
+where
+    spare.certificate_id = listed.certificate_id
+    and spare.state = 'spare';

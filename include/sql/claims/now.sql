@@ -1,0 +1,2 @@
+-- The database's clock decides what was first.
+select clock_timestamp() as now;

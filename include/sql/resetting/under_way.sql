@@ -1,0 +1,8 @@
+-- The reset that closed the tag and did not finish.
+select
+    reset_id,
+    state
+from passport_ops.tag_reset
+where tag = %(tag)s and epoch = %(epoch)s and not dry_run and state in ('intended', 'unknown')
+order by reset_id desc
+limit 1;
