@@ -30,7 +30,7 @@ import logging
 from datetime import timedelta
 
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
-from airflow.sdk import Asset, CronDataIntervalTimetable, Param, dag, task
+from airflow.sdk import Asset, CronDataIntervalTimetable, dag, task
 from airflow.sdk.exceptions import AirflowSkipException
 from pendulum import datetime
 
@@ -42,8 +42,10 @@ from include.settings import settings
 from include.verdicts import check_day
 from include.warehouse import load_links as publish_links
 from open_ledger import open_ledger
-from reserve_operator import RETRY_BY_CLASS, ReservePassportLinkOperator
+from reserve_operator import ReservePassportLinkOperator
+from retrying import RETRY_BY_CLASS
 from run_day import run_day
+from run_params import run_params
 
 log = logging.getLogger(__name__)
 
@@ -55,54 +57,6 @@ SCHEDULE = (
     if SETTINGS.schedule == "none"
     else CronDataIntervalTimetable(SETTINGS.schedule, timezone=SETTINGS.shop_timezone)
 )
-
-PARAMS = {
-    "day": Param(
-        None,
-        type=["null", "string"],
-        format="date",
-        title="Business day",
-        description="For a run by hand: the day to serve, as YYYY-MM-DD. Empty: the last day that ended.",
-    ),
-    "campaigns": Param(
-        [],
-        type=["null", "array"],
-        items={"type": "string"},
-        examples=CAMPAIGNS.names,
-        title="Campaigns",
-        description="Serve only these campaigns. Empty: all.",
-    ),
-    "per_order_limit": Param(
-        SETTINGS.per_order_limit,
-        type="integer",
-        minimum=0,
-        maximum=1024,
-        title="Orders with a task each",
-        description="Up to so many orders get one mapped task each; above, the day is dealt into slices.",
-    ),
-    "max_tasks": Param(
-        SETTINGS.max_tasks,
-        type="integer",
-        minimum=1,
-        maximum=1024,
-        title="Slices",
-        description="At most so many slices.",
-    ),
-    "max_calls_per_order": Param(
-        SETTINGS.max_calls_per_order,
-        type="integer",
-        minimum=1,
-        title="Calls per order",
-        description="Calls that may have cost a passport, per order and attempt of the run.",
-    ),
-    "max_unknown_per_run": Param(
-        SETTINGS.max_unknown_per_run,
-        type="integer",
-        minimum=1,
-        title="Unknown outcomes",
-        description="The run stops calling after so many calls of unknown outcome.",
-    ),
-}
 
 
 @task(show_return_value_in_logs=False)
@@ -120,21 +74,22 @@ def extract_orders(params=None, dag_run=None, **context) -> list[str]:
         campaigns=tuple(params["campaigns"] or ()),
     )
     with open_ledger("extract_orders") as ledger:
-        return plan_day(ledger, orders_uri(), CAMPAIGNS.subset(plan.campaigns), SETTINGS, plan).labels
+        return plan_day(ledger, orders_uri(), CAMPAIGNS, SETTINGS, plan).labels
 
 
 @task(trigger_rule="all_done", outlets=[PASSPORT_LINKS])
-def load_links(dag_run=None, outlet_events=None, **context) -> None:
+def load_links(params=None, dag_run=None, outlet_events=None, **context) -> None:
     """Publishes every reserved link in one transaction, also when some orders were skipped or failed."""
-    day = run_day({"dag_run": dag_run, **context})
+    day = run_day({"params": params, "dag_run": dag_run, **context})
     published = publish_links(warehouse_uri(), business_day=day, run_id=dag_run.run_id)
+    log.info("%d links published, %d published rows brought up to date", published.published_now, published.updated)
     outlet_events[PASSPORT_LINKS].extra = {"business_day": str(day), "published_now": published.published_now}
 
 
 @task(trigger_rule="all_done")
-def check_run(dag_run=None, ti=None, **context) -> None:
+def check_run(params=None, dag_run=None, ti=None, **context) -> None:
     """Fails the run when extraction, loading or a slice failed, or an order of its day has no link."""
-    day = run_day({"dag_run": dag_run, **context})
+    day = run_day({"params": params, "dag_run": dag_run, **context})
     upstream = ["extract_orders", "reserve", "load_links"]
     states = ti.get_task_states(dag_id=dag_run.dag_id, task_ids=upstream, run_ids=[dag_run.run_id])
     failed = {name for name, state in states.get(dag_run.run_id, {}).items() if state in ("failed", "upstream_failed")}
@@ -142,7 +97,7 @@ def check_run(dag_run=None, ti=None, **context) -> None:
         # a task of one order fails for that order alone, which its own day's check names
         one_order_tasks = "extract_orders" not in failed and not ledger.is_sliced(dag_run.run_id)
         blamed = {name for name in failed if not (one_order_tasks and name.startswith("reserve"))}
-        standings = ledger.day_standings(day)
+        standings = ledger.day_standings(day, campaigns=params["campaigns"] or ())
     verdict = check_day(str(day), standings, failed_tasks=blamed, reasons_that_fail=SETTINGS.reasons_that_fail_a_run)
     log.info("%s", verdict)
 
@@ -159,13 +114,14 @@ def not_for_backfills(context) -> None:
     start_date=datetime(2016, 1, 1, tz=SETTINGS.shop_timezone),
     catchup=False,
     max_active_runs=4,
-    params=PARAMS,
+    params=run_params(CAMPAIGNS, SETTINGS),
     doc_md=__doc__,
     tags=["passport-links"],
     default_args={
         "owner": "passport-links",
         "retries": 2,
         "retry_delay": timedelta(seconds=SETTINGS.retry_delay_seconds),
+        "retry_policy": RETRY_BY_CLASS,
         "execution_timeout": timedelta(hours=1),
     },
 )
@@ -174,7 +130,6 @@ def reserve_passport_links():
     reserve = ReservePassportLinkOperator.partial(
         task_id="reserve",
         map_index_template="{{ task.order }}",
-        retry_policy=RETRY_BY_CLASS,
         execution_timeout=timedelta(seconds=SETTINGS.task_timeout_seconds),
         do_xcom_push=False,
     ).expand(order=extract_orders())

@@ -218,7 +218,7 @@ class Ledger:
     ) -> None:
         """Takes an extraction in: new keys wait for a link, unserved keys of these days that are gone are cancelled.
 
-        ``keys_returned`` is every key the extraction returned, wanted or not; ``pool_sizes`` gives each tag's pool size.
+        ``keys_returned`` is every key the extraction returned, wanted or not; ``pool_sizes`` the size of each tag's pool.
         """
         tags = sorted({order.tag for order in orders})
         with self._transaction() as cursor:
@@ -316,10 +316,13 @@ class Ledger:
             cursor.execute(sql("ledger/standings"), {"order_keys": list(order_keys)})
             return {row["order_key"]: (ReservationState(row["state"]), row["reason"]) for row in cursor}
 
-    def day_standings(self, business_day: date) -> dict[str, tuple[ReservationState, str | None]]:
-        """State and reason of every order key of a business day."""
+    def day_standings(
+        self, business_day: date, campaigns: Sequence[str] = ()
+    ) -> dict[str, tuple[ReservationState, str | None]]:
+        """State and reason of every order key of a business day; of some campaigns only, where any are named."""
+        parameters = {"business_day": business_day, "campaigns": list(campaigns) or None}
         with self._transaction() as cursor:
-            cursor.execute(sql("ledger/day_standings"), {"business_day": business_day})
+            cursor.execute(sql("ledger/day_standings"), parameters)
             return {row["order_key"]: (ReservationState(row["state"]), row["reason"]) for row in cursor}
 
     # --- intents ------------------------------------------------------------------------------------------------
@@ -517,7 +520,9 @@ class Ledger:
                 copy.set_types(["int8", "int4", "bytea", "text", "text", "text"])
                 for attempt_id, raw in answers.items():
                     failure = raw.failure.value if raw.failure else None
-                    copy.write_row((attempt_id, raw.status, raw.body, raw.retry_after, failure, raw.error))
+                    # a header may hold what a text column cannot, and nothing may keep an answer from being kept
+                    retry_after = ascii(raw.retry_after)[1:-1] if raw.retry_after is not None else None
+                    copy.write_row((attempt_id, raw.status, raw.body, retry_after, failure, raw.error))
             cursor.execute(sql("ledger/keep_answers"))
 
     def kept_answers(self, attempt_ids: Sequence[int]) -> dict[int, RawAnswer]:

@@ -55,7 +55,7 @@ def read_orders(orders_uri: str, days: Sequence[date], campaigns: Campaigns, set
 def register_orders(ledger: Ledger, extraction: Extraction, campaigns: Campaigns, *, run_id: str) -> None:
     """Takes an extraction into the ledger and names the rows that were not taken in the log."""
     checked = extraction.checked
-    returned = {order.order_key for order in checked.orders} | set(checked.left_out)
+    returned = {order.order_key for order in checked.orders}
     returned |= {row.order_key for row in checked.rejected if row.order_key is not None}
     by_name = {campaign.name: campaign for campaign in campaigns.listed}
     pool_sizes = {order.tag: by_name[order.campaign].pool_size for order in checked.orders}
@@ -80,8 +80,10 @@ def register_orders(ledger: Ledger, extraction: Extraction, campaigns: Campaigns
 def plan_day(ledger: Ledger, orders_uri: str, campaigns: Campaigns, settings: Settings, plan: RunPlan) -> PlannedRun:
     """The whole of a run's first task: reads the orders, registers them and deals them to the run's mapped tasks.
 
-    Done again it costs nothing: known keys stay as they are and the run is dealt anew.
+    Every order is registered; those of the plan's campaigns are dealt. Done again it costs nothing: known keys stay as
+    they are and the run is dealt anew. Raises ``UnknownCampaignError``, and as ``read_orders`` does.
     """
+    campaigns.subset(plan.campaigns)  # an unknown name is an error before anything is read
     unserved = ledger.unserved_days(plan.business_day) if plan.scheduled else []
     days = days_to_read(
         plan.business_day, scheduled=plan.scheduled, lookback_days=settings.lookback_days, unserved=unserved

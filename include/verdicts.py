@@ -1,4 +1,4 @@
-"""Whether a run served its day: what ``check_run`` decides, without Airflow."""
+"""Whether a task served its orders and a run its day, and what to do if not; without Airflow."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping
@@ -6,6 +6,14 @@ from collections.abc import Collection, Mapping
 from include.states import SERVED, UNSERVED, ReservationState
 
 MOST_KEYS_NAMED = 20
+
+
+class OrdersNotServedError(Exception):
+    """Some orders were not served and may be when tried again."""
+
+
+class OrdersNeedAttentionError(Exception):
+    """Some orders were not served and a retry would not help: the run stopped, or a person must decide."""
 
 
 class DayNotServedError(Exception):

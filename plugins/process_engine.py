@@ -1,5 +1,6 @@
 """The one reserving engine of a process, made from Airflow's connections."""
 
+import atexit
 import threading
 from dataclasses import dataclass
 from datetime import datetime
@@ -82,6 +83,10 @@ def close_process_engine() -> None:
         current, _current = _current, None
     if current is not None:
         current[1].close()
+
+
+# a triggerer that is asked to end settles what it can: threads of calls are joined before this runs
+atexit.register(close_process_engine)
 
 
 def run_attempt(run_id: str, started_at: datetime | None) -> RunAttempt:

@@ -2,41 +2,19 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import BaseOperator, Context, ExceptionRetryPolicy, RetryAction, RetryRule
+from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowSkipException
 from airflow.triggers.base import StartTriggerArgs
 
-from include.database import DatabaseTrouble
 from include.reserving import Outcome, Verdict
 from include.settings import settings
+from include.verdicts import OrdersNeedAttentionError, OrdersNotServedError
 from process_engine import close_process_engine, process_engine, run_attempt
 
 MOST_OUTCOMES_LOGGED = 100
 PROGRESS_SECONDS = 5.0
-
-
-class OrdersNotServedError(Exception):
-    """Some orders were not served and may be when tried again."""
-
-
-class OrdersNeedAttentionError(Exception):
-    """Some orders were not served and a retry would not help: the run stopped, or a person must decide."""
-
-
-RETRY_DELAY = timedelta(seconds=settings().retry_delay_seconds)
-RETRY_BY_CLASS = ExceptionRetryPolicy(
-    rules=[
-        RetryRule(OrdersNeedAttentionError, RetryAction.FAIL, reason="a retry would not help; see the log"),
-        RetryRule("include.nmp.NmpConfigurationError", RetryAction.FAIL, reason="the connection nmp must be mended"),
-        RetryRule("include.ledger.LedgerError", RetryAction.FAIL, reason="the run must be planned anew"),
-        RetryRule(OrdersNotServedError, RetryAction.RETRY, retry_delay=RETRY_DELAY),
-        RetryRule(DatabaseTrouble, RetryAction.RETRY, retry_delay=RETRY_DELAY),
-    ]
-)
-"""Which errors of a worker are worth another try; it is blind to kills, which the ledger guards against."""
 
 
 class ReservePassportLinkOperator(BaseOperator):

@@ -5,4 +5,5 @@ select
     reason
 from passport_ops.reservation
 where business_day = %(business_day)s
+and (%(campaigns)s::text [] is null or campaign = any(%(campaigns)s::text []))
 order by order_key;

@@ -1,0 +1,57 @@
+"""The Trigger form of ``reserve_passport_links``."""
+
+from airflow.sdk import Param
+
+from include.campaigns import Campaigns
+from include.settings import Settings
+
+
+def run_params(campaigns: Campaigns, settings: Settings) -> dict[str, Param]:
+    """The DAG's params, typed and with help; their defaults are the project's settings."""
+    return {
+        "day": Param(
+            None,
+            type=["null", "string"],
+            format="date",
+            title="Business day",
+            description="For a run by hand: the day to serve, as YYYY-MM-DD. Empty: the last day that ended.",
+        ),
+        "campaigns": Param(
+            [],
+            type=["null", "array"],
+            items={"type": "string"},
+            examples=campaigns.names,
+            title="Campaigns",
+            description="Serve only these campaigns. Empty: all.",
+        ),
+        "per_order_limit": Param(
+            settings.per_order_limit,
+            type="integer",
+            minimum=0,
+            maximum=1024,
+            title="Orders with a task each",
+            description="Up to so many orders get one mapped task each; above, the day is dealt into slices.",
+        ),
+        "max_tasks": Param(
+            settings.max_tasks,
+            type="integer",
+            minimum=1,
+            maximum=1024,
+            title="Slices",
+            description="At most so many slices.",
+        ),
+        "max_calls_per_order": Param(
+            settings.max_calls_per_order,
+            type="integer",
+            minimum=1,
+            title="Calls per order",
+            description="Calls that may have cost a passport, per order and attempt of the run.",
+        ),
+        "max_unknown_per_run": Param(
+            settings.max_unknown_per_run,
+            type="integer",
+            minimum=1,
+            title="Unknown outcomes",
+            description="The run stops calling after so many calls of unknown outcome.",
+        ),
+    }
