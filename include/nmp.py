@@ -16,7 +16,7 @@ import ssl
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from http.client import HTTPResponse as PlainHTTPResponse
@@ -453,16 +453,47 @@ class _WatchedReader(io.RawIOBase):
         self._stream = stream
         self._sock = sock
         self._call = call
+        self._ended = False
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
+        if self._ended:
+            return 0
         self._sock.settimeout(self._call.patience(time.monotonic() + self._call.read_timeout))
         return self._stream.readinto(buffer)
 
     def close(self) -> None:
         self._stream.close()
+        super().close()
+
+    def end(self) -> None:
+        """Read nothing more from the socket."""
+        self._ended = True
+
+    def shut_down(self) -> None:
+        """Make the connection useless for a further call."""
+        with suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+
+    def holds_more(self) -> bool:
+        """Whether TLS has decrypted bytes that nobody has read."""
+        return isinstance(self._sock, ssl.SSLSocket) and self._sock.pending() > 0
+
+
+class _WatchedStream(io.BufferedReader):
+    """The buffer over a _WatchedReader; what it holds beyond the answer must not pass for the next call's answer."""
+
+    def __init__(self, reader: _WatchedReader) -> None:
+        super().__init__(reader)
+        self._reader = reader
+
+    def close(self) -> None:
+        if not self.closed:
+            self._reader.end()
+            if self.peek(1) or self._reader.holds_more():
+                self._reader.shut_down()
         super().close()
 
 
@@ -471,13 +502,16 @@ class _WatchedResponse(PlainHTTPResponse):
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
-        self.fp = io.BufferedReader(_WatchedReader(self.fp.detach(), sock, _CALL.get()))
+        self.fp = _WatchedStream(_WatchedReader(self.fp.detach(), sock, _CALL.get()))
 
     def begin(self, *args: Any, **kwargs: Any) -> None:
         super().begin(*args, **kwargs)
         # urllib3 logs header lines that it cannot parse, and in a mangled answer such a line may be the link.
         self.headers.set_payload("")
         self.headers.defects.clear()
+        # After 1xx, 204 and redirects more may follow that would pass for the next call's answer.
+        if self.status != 200 and self.status < 400:
+            self.will_close = True
 
 
 class _WatchedConnection(HTTPConnection):
@@ -557,17 +591,15 @@ class _Adapter(HTTPAdapter):
         """Send a request and read its answer, of whose body at most ``limit`` bytes and one more are kept."""
         call = _CALL.get()
         answer: HTTPResponse = self.send(request, stream=True, timeout=(call.connect_timeout, call.read_timeout)).raw
-        reusable = False
+        whole = False
         try:
             says_its_end = bool(answer.chunked) or answer.length_remaining is not None
             body, whole = _body(answer, limit)
             if answer.status == 200 and not says_its_end and not _is_json(body):
                 raise _EndUnknownError
-            # After 1xx, 204 and redirects more may follow that would pass for the next call's answer.
-            reusable = whole and (answer.status == 200 or answer.status >= 400)
             return RawAnswer(answer.status, body, answer.headers.get("Retry-After"))
         finally:
-            if not reusable:
+            if not whole:
                 answer.close()
             answer.release_conn()
 
