@@ -33,6 +33,9 @@ from include.nmp import (
     NmpUncertainError,
     NmpUnreadableError,
 )
+from include.sandbox.faults import Fault
+from include.sandbox.server import SandboxServer
+from include.sandbox.switches import Right
 from include.states import AttemptOutcome
 
 KEY = "11111111-canary-key-2222"
@@ -1064,3 +1067,118 @@ def test_a_wrong_connection_is_one_clear_sentence_without_the_key(fields: dict[s
     assert words in str(raised.value)
     assert KEY not in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+# -- against the sandbox, the NMP as documented ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[SandboxServer]:
+    with SandboxServer() as running:
+        running.start(seed=7)
+        yield running
+
+
+@pytest.fixture
+def sandbox_client(sandbox: SandboxServer) -> Iterator[NmpClient]:
+    built = NmpClient(NmpConnection.validated(sandbox.base_url, sandbox.api_key, "test"))
+    yield built
+    sandbox.control().clear_faults()
+    built.close()
+
+
+@pytest.mark.parametrize(
+    ("fault", "outcome"),
+    [
+        (Fault.LOST_ANSWER, AttemptOutcome.UNKNOWN),
+        (Fault.CONNECTION_RESET, AttemptOutcome.UNKNOWN),
+        (Fault.HANG, AttemptOutcome.UNKNOWN),
+        (Fault.DRIP, AttemptOutcome.UNKNOWN),
+        (Fault.DRIP_HEADERS, AttemptOutcome.UNKNOWN),
+        (Fault.TRUNCATED, AttemptOutcome.UNKNOWN),
+        (Fault.SERVER_ERROR_BEFORE, AttemptOutcome.UNKNOWN),
+        (Fault.SERVER_ERROR_AFTER, AttemptOutcome.UNKNOWN),
+        (Fault.TOO_MANY_REQUESTS, AttemptOutcome.THROTTLED),
+        (Fault.UNAVAILABLE, AttemptOutcome.THROTTLED),
+        (Fault.REDIRECT, AttemptOutcome.REDIRECTED),
+        (Fault.HTML_ERROR, AttemptOutcome.UNKNOWN),
+        (Fault.RUBBISH, AttemptOutcome.UNREADABLE),
+        (Fault.WRONG_HOST, AttemptOutcome.WRONG_LINK),
+        (Fault.DUPLICATE, AttemptOutcome.RESERVED),
+    ],
+)
+def test_every_fault_of_the_sandbox_is_read_by_the_table_after_exactly_one_call(
+    fault: Fault, outcome: AttemptOutcome, sandbox: SandboxServer, sandbox_client: NmpClient
+) -> None:
+    control = sandbox.control()
+    tag = f"fault-{fault.value}"
+    assert call(sandbox_client, tag=tag).status == 200
+    before = len(list(control.history()))
+    control.queue_fault(fault.value)
+    raw = call(sandbox_client, SOON, tag)
+    assert read_answer(raw, sandbox_client.connection.rules).outcome is outcome
+    assert len(list(control.history())) - before == 1
+    assert call(sandbox_client, tag=tag).status == 200
+
+
+@pytest.mark.parametrize(
+    "switches",
+    [
+        {},
+        {"ids_as_strings": True, "extra_fields": True},
+        {"deeplink": "string"},
+        {"link_fields": 3},
+        {"link_fields": 4, "link_method": True, "link_query": "a=b"},
+        {"passphrase_digits": True},
+        {"object_content_type": "text/html"},
+        {"link_host": "links.brand.example"},
+    ],
+)
+def test_every_form_of_answer_that_the_sandbox_knows_is_a_link(
+    switches: dict[str, object], sandbox: SandboxServer, sandbox_client: NmpClient
+) -> None:
+    control = sandbox.control()
+    former = control.switches()
+    control.set_switches(**switches)
+    try:
+        reading = read_answer(call(sandbox_client), sandbox_client.connection.rules)
+    finally:
+        control.set_switches(**{name: former[name] for name in switches})
+    assert reading.outcome is AttemptOutcome.RESERVED
+    assert reading.link is not None
+    assert f"/{reading.certificate_id}," in reading.link
+
+
+def test_the_other_calls_agree_with_what_the_sandbox_did(sandbox: SandboxServer, sandbox_client: NmpClient) -> None:
+    control = sandbox.control()
+    control.create_pool("whole-life", 3)
+    rules = sandbox_client.connection.rules
+    first, second, third = (read_answer(call(sandbox_client, tag="whole-life"), rules) for _ in range(3))
+    assert read_answer(call(sandbox_client, tag="whole-life"), rules).outcome is AttemptOutcome.OUT_OF_STOCK
+    assert sandbox_client.claimed_certificates("whole-life") == set()
+    control.claim(first.link)
+    assert sandbox_client.claimed_certificates("whole-life") == {first.certificate_id}
+    assert sandbox_client.claimed_count("whole-life") == 1
+    replaced = sandbox_client.replace_link(str(second.certificate_id))
+    assert (replaced.certificate_id, replaced.link != second.link) == (second.certificate_id, True)
+    assert third.certificate_id not in {first.certificate_id, second.certificate_id}
+    assert sandbox_client.reset_all("whole-life") == 2
+    assert sandbox_client.reset_all("whole-life") == 0
+    assert sandbox_client.reset_all("no such tag") == 0
+
+
+def test_a_check_tells_a_wrong_key_and_a_missing_right_apart(sandbox: SandboxServer) -> None:
+    def check(key: str) -> str:
+        built = NmpClient(NmpConnection.validated(sandbox.base_url, key))
+        try:
+            return built.check()
+        finally:
+            built.close()
+
+    before = sandbox.control().counters()
+    assert "may read claims" in check(sandbox.api_key)
+    with pytest.raises(NmpRefusedError, match="401: the API key was not accepted"):
+        check("wrong-key")
+    with pytest.raises(NmpRefusedError, match="403: the API key is not known or lacks a right"):
+        check(sandbox.control().add_key("reserver", [Right.CERT_CREATE]))
+    assert sandbox.control().counters()["reservations"] == before["reservations"]
