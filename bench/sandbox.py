@@ -102,7 +102,7 @@ def main() -> int:
         "per_second": round(links / seconds),
         "per_cpu_second": round(links / used),
     }
-    print(json.dumps(figures))
+    sys.stdout.write(json.dumps(figures) + "\n")
     return 0 if counted == links else 1
 
 

@@ -8,6 +8,7 @@ claimed and hashes of keys; it is readable by its owner only.
 import fcntl
 import json
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,10 +27,13 @@ class Journal:
         self.path = path
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            os.fchmod(self._fd, 0o600)
         except OSError as error:
             message = f"the state file {path} cannot be opened ({error.strerror}); name a file in a writable folder"
             raise SandboxError(message) from None
+        if not stat.S_ISREG(os.fstat(self._fd).st_mode):
+            message = f"the state file {path} is no regular file; name a file in a writable folder"
+            raise SandboxError(message)
+        os.fchmod(self._fd, 0o600)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
