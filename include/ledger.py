@@ -218,7 +218,7 @@ class Ledger:
     ) -> None:
         """Takes an extraction in: new keys wait for a link, unserved keys of these days that are gone are cancelled.
 
-        ``keys_returned`` is every key the extraction returned, wanted or not; ``pool_sizes`` the size of each tag's pool.
+        ``keys_returned`` is every key that the extraction returned; ``pool_sizes`` the size of each tag's pool.
         """
         tags = sorted({order.tag for order in orders})
         with self._transaction() as cursor:
