@@ -1,0 +1,235 @@
+"""A planned run over a freshly migrated warehouse, for tests of the ledger and of the engine."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from itertools import count
+from typing import Any
+
+import psycopg
+
+from include.answers import RawAnswer, Reading
+from include.campaigns import OnUnknown
+from include.database import connect
+from include.ledger import Grant, Intent, Ledger, Refusal, RunAttempt, RunPlan, Settled
+from include.orders import EligibleOrder
+from include.states import AttemptOutcome, ReservationState
+
+DAY = date(2026, 11, 22)
+_certificates = count(440105001)
+
+
+def order(key: str, *, tag: str = "gift", day: date = DAY, **fields: Any) -> EligibleOrder:
+    """An eligible order, paid at noon of its day."""
+    noon = datetime(day.year, day.month, day.day, 12, tzinfo=UTC)
+    return EligibleOrder(
+        **{
+            "order_key": key,
+            "order_id": key,
+            "customer_ref": f"customer-{key}",
+            "product": "watch",
+            "ordered_at": noon,
+            "paid_at": noon,
+            "business_day": day,
+            "campaign": "gift",
+            "tag": tag,
+            "on_unknown": OnUnknown.REISSUE,
+            "stale_after": timedelta(days=30),
+            "carry_until": None,
+            **fields,
+        }
+    )
+
+
+def plan(run_id: str = "run", **fields: Any) -> RunPlan:
+    return RunPlan(
+        **{
+            "run_id": run_id,
+            "business_day": DAY,
+            "scheduled": False,
+            "per_order_limit": 1000,
+            "max_tasks": 4,
+            "max_calls_per_order": 2,
+            "max_unknown_per_run": 20,
+            "max_duplicates_per_run": 3,
+            **fields,
+        }
+    )
+
+
+def attempt_of(run_id: str = "run", clear: int = 0) -> RunAttempt:
+    """An attempt of a run; every clear is another one."""
+    return RunAttempt(run_id, datetime(2026, 11, 23, tzinfo=UTC) + timedelta(hours=clear))
+
+
+def a_link(certificate: str | None = None) -> Reading:
+    """A 200 with a link, as ``read_answer`` reads it; a new certificate unless one is named."""
+    certificate = certificate or str(next(_certificates))
+    link = f"https://test.arianee.net/{certificate},secret{certificate}"
+    return Reading(AttemptOutcome.RESERVED, "200 with a link", 200, certificate_id=certificate, link=link)
+
+
+def an_answer(outcome: AttemptOutcome) -> Reading:
+    """Any other answer."""
+    return Reading(outcome, f"an answer that is {outcome}", None)
+
+
+RAW = RawAnswer(200, b"https://test.arianee.net/440105186,v6lsj4vhg5dx")
+
+
+@dataclass
+class World:
+    """A warehouse with orders and a planned run, and one or more ledgers of its workers."""
+
+    uri: str
+    concurrency: int = 8
+    lease_seconds: float = 60.0
+    ledger: Ledger = field(init=False)
+    rows: "psycopg.Connection[Any]" = field(init=False)
+    _ledgers: list[Ledger] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.ledger = self.worker("worker 1")
+        self.rows = connect(self.uri, autocommit=True)
+
+    def worker(self, name: str, **options: Any) -> Ledger:
+        options = {"lease_seconds": self.lease_seconds, "concurrency": self.concurrency, **options}
+        self._ledgers.append(Ledger(self.uri, caller=name, **options))
+        return self._ledgers[-1]
+
+    def close(self) -> None:
+        for ledger in self._ledgers:
+            ledger.close()
+        self.rows.close()
+
+    # --- orders and runs ------------------------------------------------------------------------------------------
+
+    def register(self, *orders: EligibleOrder, run_id: str = "run", days: Sequence[date] = (DAY,)) -> None:
+        self.ledger.register(
+            orders,
+            [],
+            run_id=run_id,
+            days_read=list(days),
+            keys_returned=[each.order_key for each in orders],
+            pool_sizes={},
+        )
+
+    def planned(self, *keys: str, run_id: str = "run", opened: bool = True, **fields: Any) -> RunAttempt:
+        """Registers orders of these keys and plans a run; ``opened`` spares it the first call alone."""
+        self.register(*(order(key) for key in keys), run_id=run_id)
+        self.ledger.plan_run(plan(run_id, **fields))
+        if opened:
+            self.open(attempt_of(run_id))
+        return attempt_of(run_id)
+
+    def open(self, run: RunAttempt) -> None:
+        self.rows.execute(
+            "insert into passport_ops.run_attempt (run_id, run_started_at, opened_at) values (%s, %s, now())",
+            [run.run_id, run.started_at],
+        )
+
+    # --- calls ------------------------------------------------------------------------------------------------------
+
+    def grant(self, run: RunAttempt, *keys: str, by: Ledger | None = None, slots: int = 100) -> Grant:
+        return (by or self.ledger).grant(run, keys, slots=slots)
+
+    def intend(self, run: RunAttempt, key: str, by: Ledger | None = None) -> Intent:
+        """The intent that a grant for one order gives; fails where it gives none."""
+        (intent,) = self.grant(run, key, by=by).intents
+        return intent
+
+    def refused(self, run: RunAttempt, key: str, by: Ledger | None = None) -> Refusal:
+        grant = self.grant(run, key, by=by)
+        assert grant.intents == []
+        (refusal,) = grant.refusals
+        return refusal
+
+    def answer(self, intent: Intent, reading: Reading, by: Ledger | None = None) -> Settled:
+        """Settles one call as the engine does."""
+        ledger = by or self.ledger
+        ledger.keep_answers({intent.attempt_id: RAW})
+        (settled,) = ledger.settle({intent.attempt_id: reading})
+        return settled
+
+    def served(self, run: RunAttempt, key: str, certificate: str | None = None) -> Settled:
+        return self.answer(self.intend(run, key), a_link(certificate))
+
+    def end_leases(self, *keys: str) -> None:
+        """Lets the leases of calling orders (all, if none is named) be over, as if their time had passed."""
+        self.rows.execute(
+            """
+            with over as (
+                update passport_ops.reservation set lease_until = clock_timestamp()
+                where state = 'calling' and (%(all)s or order_key = any(%(keys)s)) returning order_key, fence
+            )
+            update passport_ops.attempt as call set lease_until = clock_timestamp()
+            from over where call.order_key = over.order_key and call.fence = over.fence
+            """,
+            {"all": not keys, "keys": list(keys)},
+        )
+
+    def reset(self, tag: str = "gift") -> None:
+        """A reset of a tag, as the design has it: close, wait for the last lease, then all in one transaction."""
+        self.rows.execute("update passport_ops.tag set state = 'resetting' where tag = %s", [tag])
+        self.end_leases()
+        with self.rows.transaction():
+            self.rows.execute("select from passport_ops.tag where tag = %s for update", [tag])
+            self.rows.execute(
+                """
+                update passport_ops.reservation as known
+                set state = 'reset', passport_id = null, fence = known.fence + 1, reset_at = clock_timestamp()
+                from passport_ops.passport as held
+                where held.passport_id = known.passport_id and held.tag = %s and known.state = 'reserved'
+                """,
+                [tag],
+            )
+            self.rows.execute(
+                """
+                update passport_ops.passport
+                set state = 'ended', link = null, ended_at = clock_timestamp(), end_reason = 'reset'
+                where tag = %s and state in ('assigned', 'spare')
+                """,
+                [tag],
+            )
+            self.rows.execute("update passport_ops.tag set state = 'open', epoch = epoch + 1 where tag = %s", [tag])
+
+    # --- what stands there ------------------------------------------------------------------------------------------
+
+    def state(self, key: str) -> ReservationState:
+        return self.ledger.standings([key])[key][0]
+
+    def reason(self, key: str) -> str | None:
+        return self.ledger.standings([key])[key][1]
+
+    def one(self, query: str, *values: Any) -> Any:
+        """The only column of the only row."""
+        ((value,),) = self.rows.execute(query, values).fetchall()
+        return value
+
+    def outcome(self, intent: Intent) -> str | None:
+        return self.one("select outcome from passport_ops.attempt where attempt_id = %s", intent.attempt_id)
+
+    def passports(self) -> list[tuple[str, str, str | None]]:
+        """Certificate, state and order of every passport received, in order."""
+        return self.rows.execute(
+            "select certificate_id, state, order_key from passport_ops.passport order by passport_id"
+        ).fetchall()
+
+    def answers_left(self) -> int:
+        return self.one("select count(*) from passport_ops.answer")
+
+    def stop_reason(self, run: RunAttempt) -> str | None:
+        return self.one(
+            "select stop_reason from passport_ops.run_attempt where run_id = %s and run_started_at = %s",
+            *(run.run_id, run.started_at),
+        )
+
+
+@contextmanager
+def world(uri: str, **options: Any) -> Iterator[World]:
+    here = World(uri, **options)
+    try:
+        yield here
+    finally:
+        here.close()
