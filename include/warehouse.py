@@ -114,11 +114,16 @@ def load_links(uri: str, *, business_day: date, run_id: str) -> LoadResult:
         for tries_left in reversed(range(LOAD_TRIES)):
             try:
                 with safe_errors("The load of passport.links changed nothing"):
-                    return _load(connection, {"business_day": business_day, "run_id": run_id})
+                    result = _load(connection, {"business_day": business_day, "run_id": run_id})
+                break
             except DatabaseTrouble as error:
                 if error.sqlstate != SERIALIZATION_FAILURE or not tries_left:
                     raise
-    raise AssertionError  # the last try returns or raises
+    log.info("published %d new links, updated %d", result.published_now, result.updated)
+    if result.refused:
+        named = ", ".join(result.refused[:10])
+        log.warning("%d orders have no well-formed link and were not published: %s", len(result.refused), named)
+    return result
 
 
 def _load(connection: psycopg.Connection[Any], run: dict[str, Any]) -> LoadResult:

@@ -22,7 +22,10 @@ JSON_FORM = json.dumps(
     ("value", "expected"),
     [
         (JSON_FORM, "postgresql://pipe%20line:p%40ss%2Fw%3Frd%231%25@db.example:5433/ware%20house?sslmode=require"),
-        ("postgres://u:p%40ss@db.example:5433/wh?sslmode=require", "postgresql://u:p%40ss@db.example:5433/wh?sslmode=require"),
+        (
+            "postgres://u:p%40ss@db.example:5433/wh?sslmode=require",
+            "postgresql://u:p%40ss@db.example:5433/wh?sslmode=require",
+        ),
         ("postgresql+psycopg://u@db.example/wh", "postgresql://u@db.example/wh"),
         ("postgresql://u:p@%2Ftmp%2Fsock/wh", "postgresql://u:p@/wh?host=%2Ftmp%2Fsock"),
         ("postgresql://postgres:@/wh?host=/tmp/sock", "postgresql://postgres:@/wh?host=%2Ftmp%2Fsock"),
@@ -33,7 +36,10 @@ JSON_FORM = json.dumps(
             "postgres://u@h/wh?__extra__=%7B%22sslmode%22%3A+%22verify-full%22%2C+%22iam%22%3A+false%7D",
             "postgresql://u@h/wh?sslmode=verify-full",
         ),
-        ('{"conn_type": "postgres", "host": "/tmp/sock", "port": "5433"}', "postgresql:///?port=5433&host=%2Ftmp%2Fsock"),
+        (
+            '{"conn_type": "postgres", "host": "/tmp/sock", "port": "5433"}',
+            "postgresql:///?port=5433&host=%2Ftmp%2Fsock",
+        ),
     ],
 )
 def test_every_form_of_a_connection_becomes_one_libpq_uri(value: str, expected: str) -> None:

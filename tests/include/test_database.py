@@ -11,9 +11,10 @@ CANARY = "canary-passphrase"
 
 
 def test_a_unique_violation_tells_its_constraint_and_no_value(database: str) -> None:
-    with connect(database) as connection, pytest.raises(DatabaseTrouble) as caught, safe_errors("The test failed"):
+    with connect(database) as connection:
         connection.execute("create table secret (link text unique)")
-        connection.execute("insert into secret values (%(link)s), (%(link)s)", {"link": CANARY})
+        with pytest.raises(DatabaseTrouble) as caught, safe_errors("The test failed"):
+            connection.execute("insert into secret values (%(link)s), (%(link)s)", {"link": CANARY})
     trouble = caught.value
     assert str(trouble) == "The test failed: SQLSTATE 23505 UniqueViolation, constraint secret_link_key"
     assert (trouble.sqlstate, trouble.constraint, trouble.transient) == ("23505", "secret_link_key", False)
@@ -92,7 +93,7 @@ def test_a_wrong_password_is_not_transient_and_not_repeated(postgres: EmbeddedPo
 
 
 def test_a_database_that_does_not_exist_is_not_transient(postgres: EmbeddedPostgres) -> None:
-    with pytest.raises(DatabaseTrouble, match="database nowhere at .*: it has no such database or role") as caught:
+    with pytest.raises(DatabaseTrouble, match=r"database nowhere at .*: it has no such database or role") as caught:
         connect(postgres.uri("nowhere"))
     assert not caught.value.transient
 

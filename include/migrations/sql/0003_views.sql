@@ -4,10 +4,15 @@
 comment on table passport_ops.alembic_version is 'Which migrations this database has had.';
 comment on column passport_ops.alembic_version.version_num is 'The last migration.';
 
+-- Few rows among many: what the views look for in the ledger's large tables.
 create index attempt_unknown on passport_ops.attempt (tag) where outcome is null or outcome in ('unknown', 'redirected');
+create index passport_odd_end on passport_ops.passport (received_at)
+where state = 'ended' and (end_reason = 'duplicate' or claimed_at is not null);
+create index reservation_claim_uncertain on passport_ops.reservation (order_key) where claim_uncertain;
+create index unpublished_refused on passport_ops.unpublished (order_key) where refused is not null;
 
 create view passport.link_status as
-select
+select -- noqa: ST06
     known.order_key,
     known.order_id,
     known.customer_ref,
@@ -15,17 +20,17 @@ select
     known.campaign,
     known.tag,
     known.business_day,
+    coalesce(held.certificate_id, shown.certificate_id) as certificate_id,
     known.state,
     known.reason,
     known.ordered_at,
     known.reserved_at,
     known.claimed_at,
+    coalesce(known.reset_at, shown.reset_at) as reset_at,
     shown.distributed_at,
     shown.published_at,
-    known.run_id,
-    coalesce(held.certificate_id, shown.certificate_id) as certificate_id,
-    coalesce(known.reset_at, shown.reset_at) as reset_at,
-    greatest(known.updated_at, shown.updated_at) as updated_at
+    greatest(known.updated_at, shown.updated_at) as updated_at,
+    known.run_id
 from passport_ops.reservation as known
 left join passport_ops.passport as held on known.passport_id = held.passport_id
 left join passport.links as shown on known.order_key = shown.order_key;
@@ -107,7 +112,10 @@ with received as (
         count(*) filter (where state = 'claimed') as claimed,
         count(*) filter (where state = 'spare') as spares,
         count(*) filter (where state = 'ended') as ended,
-        count(*) filter (where state = 'ended' and end_reason = 'claimed_spare') as claimed_spares,
+        -- One certificate may have come several times, and may have been claimed after it ended.
+        count(distinct certificate_id) filter (
+            where state in ('assigned', 'claimed') or claimed_at is not null or end_reason = 'claimed_before'
+        ) as used,
         max(received_at) as last_received_at
     from passport_ops.passport
     group by tag
@@ -150,9 +158,8 @@ stock as (
             -- The NMP's own word, until something came or was put back after it.
             when tag.last_empty_at > coalesce(greatest(received.last_received_at, resets.last_reset_at), '-infinity')
                 then coalesce(received.spares, 0)
-            else greatest(
-                tag.pool_size - coalesce(received.live + received.claimed + received.claimed_spares, 0)
-                - coalesce(tag.claimed_elsewhere, 0), 0
+            when tag.pool_size is not null then greatest(
+                tag.pool_size - coalesce(received.used, 0) - coalesce(tag.claimed_elsewhere, 0), 0
             )
         end as remaining
     from passport_ops.tag as tag
@@ -192,7 +199,7 @@ comment on column passport.tag_stock.received is 'Passports ever received from i
 comment on column passport.tag_stock.live is 'Of those: orders'' own, not claimed yet.';
 comment on column passport.tag_stock.claimed is 'Of those: owned by customers.';
 comment on column passport.tag_stock.spares is 'Of those: nobody''s yet; used before the next call.';
-comment on column passport.tag_stock.ended is 'Of those: reset, from before a reset, duplicates, or claimed while spare; never used.';
+comment on column passport.tag_stock.ended is 'Of those: reset, from before a reset, duplicates, or claimed by somebody else; never used.';
 comment on column passport.tag_stock.claimed_elsewhere is
 'Certificates of the tag that people claimed, but that this ledger never received.';
 comment on column passport.tag_stock.unknown_calls is
@@ -334,6 +341,19 @@ where twice.state = 'ended' and twice.end_reason = 'duplicate' and twice.receive
 
 union all
 select
+    'claimed_twice' as kind,
+    order_key,
+    tag,
+    null as row_key,
+    null as run_id,
+    claimed_at as since,
+    'certificate ' || certificate_id || ' was claimed after a reset had taken it back; the order has another one' as reason,
+    'its customer may own two passports: ask, and have one transferred back on the NMP' as what_to_do
+from passport_ops.passport
+where state = 'ended' and end_reason = 'reset' and claimed_at > now() - interval '30 days'
+
+union all
+select
     'rejected' as kind,
     row.order_key,
     null as tag,
@@ -385,9 +405,14 @@ from (
     where not dry_run
     order by tag asc, reset_id desc
 ) as latest
+inner join passport_ops.tag as tag on latest.tag = tag.tag
 where
-    latest.state in ('unknown', 'refused')
-    or (latest.state = 'intended' and latest.intended_at < now() - interval '15 minutes')
+    latest.state = 'refused'
+    or (
+        latest.state in ('intended', 'unknown')
+        and latest.intended_at < now() - interval '15 minutes'
+        and tag.state = 'open'
+    )
 
 union all
 select
@@ -413,7 +438,7 @@ left join passport.days as published on latest.business_day = published.business
 where latest.stopped_at is not null and published.complete is not true;
 comment on view passport.needs_attention is 'One row per thing that a person must look at.';
 comment on column passport.needs_attention.kind is
-'held, unknown, pending or out_of_stock (for a day), tag_empty, not_carried, never_answered, claim_uncertain, not_published, duplicate, rejected, resetting, reset or run_stopped.'; -- noqa: LT05
+'held, unknown, pending or out_of_stock (for a day), tag_empty, not_carried, never_answered, claim_uncertain, not_published, duplicate, claimed_twice, rejected, resetting, reset or run_stopped.'; -- noqa: LT05
 comment on column passport.needs_attention.order_key is 'The order, where it is about one.';
 comment on column passport.needs_attention.tag is 'The NMP tag, where it is about one.';
 comment on column passport.needs_attention.row_key is 'What finds the rejected source row, where it is about one.';

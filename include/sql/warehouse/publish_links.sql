@@ -1,5 +1,6 @@
 -- Every order that has a link and is new here, or has changed. The link goes from table to table inside the server, so
--- that no statement and no log holds it. A claimed passport that had been reset before has no link any more.
+-- that no statement and no log holds it. A claimed passport that had been reset before has no link
+-- any more, nor has an order that lost its link before any load could publish it.
 with published as (
     insert into passport.links as shown (
         order_key, order_id, customer_ref, product, campaign, tag, business_day, certificate_id, link, state,
@@ -24,13 +25,24 @@ with published as (
         statement_timestamp() as updated_at,
         %(run_id)s::text as run_id -- noqa: RF02
     from passport_ops.reservation as known
-    inner join passport_ops.passport as held on known.passport_id = held.passport_id
+    left join passport_ops.passport as held on known.passport_id = held.passport_id
     where
         known.order_key in (select noted.order_key from passport_ops.unpublished as noted)
-        and known.state in ('reserved', 'claimed')
         and (
-            passport_ops.link_is_well_formed(held.link, held.certificate_id)
-            or (known.state = 'claimed' and held.link is null)
+            (
+                known.state in ('reserved', 'claimed')
+                and (
+                    passport_ops.link_is_well_formed(held.link, held.certificate_id)
+                    or (known.state = 'claimed' and held.link is null)
+                )
+            )
+            or (
+                known.state = 'reset'
+                and not exists (
+                    select from passport.links as earlier
+                    where earlier.order_key = known.order_key
+                )
+            )
         )
     order by known.order_key
     on conflict (order_key) do update
