@@ -39,10 +39,10 @@ class ClaimLister(Protocol):
 class ClaimsOfTag:
     """What one sync changed for one tag.
 
-    ``claimed`` orders whose link was claimed, ``uncertain`` of them perhaps by an earlier holder of the certificate;
-    ``after_reset`` orders whose link was claimed although it had been taken back; ``second`` orders that have a newer
-    link besides; ``worthless`` orders now held because their certificate was claimed before they got it; ``spares``
-    claimed spares. ``elsewhere`` counts the tag's claimed certificates that the ledger never received, ever.
+    ``claimed`` orders whose link was claimed, and ``after_reset`` those whose link had been taken back before;
+    ``uncertain`` of both perhaps by another holder of the certificate. ``second`` orders have a newer link besides the
+    claimed one; ``worthless`` orders are held now, because their certificate was claimed before they got it; ``spares``
+    ended. ``elsewhere`` counts the tag's claimed certificates that the ledger never received, ever.
     """
 
     tag: str
@@ -56,10 +56,17 @@ class ClaimsOfTag:
 
     def __str__(self) -> str:
         """Say it as one line of a log."""
-        return (
-            f"{self.tag}: {self.claimed} newly claimed ({self.uncertain} uncertain), {self.after_reset} claimed after "
-            f"a reset, {self.second} claimed beside a newer link, {self.worthless} held because claimed before, "
-            f"{self.spares} spares claimed; {self.elsewhere} claimed elsewhere in all"
+        told = {
+            "newly claimed": self.claimed,
+            "claimed after a reset": self.after_reset,
+            "uncertain among these": self.uncertain,
+            "claimed beside a newer link": self.second,
+            "held, because claimed before": self.worthless,
+            "spares claimed": self.spares,
+            "claimed elsewhere in all": self.elsewhere,
+        }
+        return f"{self.tag}: " + (
+            ", ".join(f"{count} {what}" for what, count in told.items() if count) or "nothing new"
         )
 
 

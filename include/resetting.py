@@ -13,7 +13,7 @@ import logging
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -25,6 +25,7 @@ from include.database import connect, safe_errors
 from include.nmp import NmpError, NmpUnreadableError
 from include.sql import sql
 from include.states import TagState
+from include.warehouse import LoadResult, load_links
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +88,11 @@ class TagPlan:
     why: str
     stock: TagStock
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether ``reset_tag`` is to be run for it."""
+        return self.verdict in (Verdict.RESET, Verdict.RESUME)
+
     def __str__(self) -> str:
         """Say it as one line of a log."""
         return f"{self.tag}: {self.verdict.value}; {self.why}"
@@ -101,12 +107,24 @@ class ResetDone:
     orders_requeued: int
     spares_ended: int
 
+    def __str__(self) -> str:
+        """Say it as one line of a log."""
+        count = "an unreadable number of" if self.nmp_count is None else self.nmp_count
+        return (
+            f"the NMP cancelled {count} reservations; {self.orders_reset} orders lost their link, "
+            f"{self.orders_requeued} of them wait for a new one; {self.spares_ended} spares ended"
+        )
+
 
 @dataclass(frozen=True)
 class ResetBlocked:
     """A reset that was not begun, or given up before the NMP was asked, because of ``why``."""
 
     why: str
+
+    def __str__(self) -> str:
+        """Say it as one line of a log."""
+        return f"not reset: {self.why}"
 
 
 class Resetter(Protocol):
@@ -424,6 +442,20 @@ def _settle(owner: Connection, begun: _Begun, state: ResetState, *, detail: str,
         },
     )
     owner.commit()
+
+
+# -- the published rows ------------------------------------------------------------------------------------------------
+
+
+def publish_resets(uri: str, *, run_id: str) -> LoadResult | None:
+    """Bring the published rows of the warehouse at ``uri`` up to what claims and resets changed in the ledger.
+
+    None where no run was ever planned, so that nothing can be published. Raises as ``include.warehouse.load_links``.
+    """
+    with safe_errors("The last planned day could not be read"), connect(uri) as connection:
+        found = connection.execute(sql("resetting/last_planned_day")).fetchone()
+    day = found[0] if found else None
+    return load_links(uri, business_day=day, run_id=run_id) if isinstance(day, date) else None
 
 
 def _one(cursor: psycopg.Cursor[dict[str, Any]]) -> dict[str, Any]:

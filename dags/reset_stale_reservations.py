@@ -1,0 +1,138 @@
+"""
+### Take back what nobody claimed
+
+Reads from the NMP which passports were claimed, plans which tags may be reset, resets them and publishes what changed.
+
+**When.** After every daily run of `reserve_passport_links`, or by hand. One run at a time.
+
+**A reset is by tag, all or nothing**, and old links may go on working after it. So a tag is reset only when none of
+its unclaimed links is younger than its campaign's `stale_after` (the longest, where campaigns share a tag), counted
+from `distributed_at` or else from the reservation. And only where its campaigns say `reset: when_stale` in the campaign
+file: without a policy a reset is planned and shown, not done, except against the sandbox (the connection `nmp` has
+`"sandbox": true` in its extra). `dry_run: true` changes nothing anywhere.
+
+**Tasks.** `sync_claims` reads the claims of every tag with links out. `plan_resets` says of each tag in its log: reset,
+or what blocks it, how many links, the youngest order, and when it will be free. `reset_tag` is mapped, one task per
+tag; it waits until no call for the tag is under way. `publish_resets` updates `passport.links`, whatever failed before.
+
+**When it fails**, mend the cause and clear the failed task:
+
+| what you see | what to do |
+|---|---|
+| claims could not be read | 401, 403: the API key lacks the right `certRead`; mend connection `nmp`, clear the run |
+| not reset, open again | nothing happened: mend what the log names, then clear `reset_tag`, or wait for the next run |
+| may or may not be reset | the NMP's answers got lost, no order is served from the tag until you clear `reset_tag` |
+| another process is at it | wait for it, then clear `reset_tag`: it goes on where the other stopped, or finds it done |
+
+A tag that was left closed by a killed task is found and finished by the next run. Every reset stands in
+`passport_ops.tag_reset` with the NMP's count.
+"""
+
+import logging
+from contextlib import closing
+from datetime import datetime, timedelta
+
+from airflow.sdk import Param, dag, task
+from airflow.sdk.exceptions import AirflowFailException
+
+from connections import nmp_is_sandbox, warehouse_uri
+from include import claims, resetting
+from include.campaigns import Campaigns
+from include.settings import settings
+from nmp_hook import NmpHook
+from retrying import RETRY_BY_CLASS
+
+log = logging.getLogger(__name__)
+
+CAMPAIGNS = Campaigns.load(settings().campaigns_file).listed
+DRY_RUN = {"auto": None, "true": True, "false": False}
+MOST_TAGS = 1000  # Airflow maps no more than 1024 tasks; the rest is for the next run
+PARAMS = {
+    "dry_run": Param(
+        "auto",
+        enum=list(DRY_RUN),
+        title="Dry run",
+        description="auto: reset where the campaigns say reset: when_stale, or against the sandbox. true: only plan.",
+    ),
+    "tags": Param([], type="array", items={"type": "string"}, title="Tags", description="Only these tags. Empty: all."),
+}
+
+
+@task
+def sync_claims(params=None, dag_run=None) -> str:
+    """Reads the claims of every tag with links out; gives when it began, by the database's clock."""
+    with closing(NmpHook().client()) as nmp:
+        sync = claims.sync_claims(warehouse_uri(), nmp, run_id=dag_run.run_id, tags=params["tags"])
+    log.info("The claims of %d tags were read", len(sync.tags))
+    return sync.since.isoformat()
+
+
+@task
+def plan_resets(synced_since: str, params=None, dag_run=None) -> list[str]:
+    """Says of each tag what is to become of it and why; gives the tags to reset."""
+    plans = resetting.plan_resets(
+        warehouse_uri(),
+        CAMPAIGNS,
+        run_id=dag_run.run_id,
+        synced_since=datetime.fromisoformat(synced_since),
+        tags=params["tags"],
+        dry_run=DRY_RUN[params["dry_run"]],
+        sandbox=nmp_is_sandbox(),
+    )
+    for planned in plans:
+        log.info("%s", planned)
+    wanted = [planned.tag for planned in plans if planned.is_wanted]
+    log.info("%d of %d tags with unclaimed links are to be reset", len(wanted), len(plans))
+    return wanted[:MOST_TAGS]
+
+
+@task(map_index_template="{{ task.op_kwargs['tag'] }}", execution_timeout=timedelta(minutes=30))
+def reset_tag(tag: str, synced_since: str, dag_run=None) -> str:
+    """Resets one tag, or goes on with a reset that was interrupted; gives what came of it, in words."""
+    with closing(NmpHook().client()) as nmp:
+        done = resetting.reset_tag(
+            warehouse_uri(),
+            nmp,
+            tag,
+            run_id=dag_run.run_id,
+            campaigns=CAMPAIGNS,
+            synced_since=datetime.fromisoformat(synced_since),
+        )
+    return f"{tag}: {done}"
+
+
+@task(trigger_rule="all_done")
+def publish_resets(dag_run=None, ti=None) -> None:
+    """Publishes what changed in the ledger, whatever failed before it; then fails if anything did."""
+    published = resetting.publish_resets(warehouse_uri(), run_id=dag_run.run_id)
+    log.info("%d published rows were brought up to date", published.updated if published else 0)
+    upstream = ["sync_claims", "plan_resets", "reset_tag"]
+    states = ti.get_task_states(dag_id=dag_run.dag_id, task_ids=upstream, run_ids=[dag_run.run_id])
+    failed = [name for name, state in states[dag_run.run_id].items() if state in ("failed", "upstream_failed")]
+    if failed:
+        message = f"{', '.join(sorted(failed))} failed: read its log, mend the cause, clear it"
+        raise AirflowFailException(message)
+
+
+@dag(
+    schedule=None,
+    max_active_runs=1,
+    params=PARAMS,
+    doc_md=__doc__,
+    tags=["passport-links"],
+    default_args={
+        "owner": "passport-links",
+        "retries": 2,
+        "retry_delay": timedelta(seconds=settings().retry_delay_seconds),
+        "retry_policy": RETRY_BY_CLASS,
+        "execution_timeout": timedelta(hours=1),
+    },
+)
+def reset_stale_reservations():
+    """Wires the reset: sync, plan, reset, publish."""
+    synced_since = sync_claims()
+    stale_tags = plan_resets(synced_since)
+    reset_tag.partial(synced_since=synced_since).expand(tag=stale_tags) >> publish_resets()
+
+
+reset_stale_reservations()
