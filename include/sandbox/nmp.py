@@ -1,6 +1,7 @@
 """The NMP's HTTP routes, as a bare ASGI application: it must answer thousands of calls a second.
 
-It follows ``docs/nmp-api.md``. Nothing here is logged: paths hold tags, bodies and answers hold links.
+It follows the pages individual-links, reset-reserved-nfts, get-nfts-list-by-tags, count-nfts-by-tags and
+make-your-certificate-claimable of the public NMP documentation (v1.7 to v2.1). Nothing here is logged: paths hold tags, bodies and answers hold links.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from include.sandbox.switches import TagRule
 from include.sandbox.wire import Receive, Scope, Send, send_answer, send_whole
 
 MOST_BODY = 1_000_000  # bytes
+MOST_REQUEST_ID = 100  # bytes
 
 
 class BadRequestError(Exception):
@@ -73,8 +75,10 @@ class NmpApi:
             message = "Method Not Allowed"
             raise BadRequestError(message, 405)
         call = read(_query(scope)) if method == "GET" else read(await _body(receive))
-        key = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"x-api-key"), None)
-        return replace(call, user=self._platform.user_of(key), has_key=key is not None)
+        headers = dict(scope["headers"])
+        key = headers[b"x-api-key"].decode("latin-1") if b"x-api-key" in headers else None
+        request_id = headers.get(b"x-request-id", b"")[:MOST_REQUEST_ID].decode("latin-1") or None
+        return replace(call, user=self._platform.user_of(key), has_key=key is not None, request_id=request_id)
 
 
 def _query(scope: Scope) -> dict[str, str]:

@@ -93,6 +93,7 @@ class Call:
     tag_rule: TagRule = TagRule.AND  # of a list or a count
     certificate_id: int | None = None  # of a replacement
     passphrase: str | None = None
+    request_id: str | None = None  # what the caller sent as x-request-id; the NMP itself ignores it
 
 
 @dataclass(slots=True)
@@ -121,6 +122,7 @@ class HistoryEntry:
     epoch: int = 0  # how often the (first) tag was reset before
     repeated: bool = False  # the certificate had been handed out already and is live: nothing new was given
     certificates: list[str] | None = None  # those a reset took back
+    request_id: str | None = None  # the caller's own name for the call, where it sent one
 
 
 @dataclass(slots=True)
@@ -264,6 +266,7 @@ class Platform:
             tag_rule=TagRule(event.get("rule", TagRule.AND)),
             certificate_id=event.get("id"),
             passphrase=event.get("phrase"),
+            request_id=event.get("request"),
         )
         entry, _ = self._call(call, event["at"])
         if entry.certificate_id != event["gave"]:
@@ -287,7 +290,7 @@ class Platform:
 
     def _call(self, call: Call, now: float) -> tuple[HistoryEntry, Answer]:
         self._now = now
-        entry = HistoryEntry(len(self._history) + 1, now, call.kind, ",".join(call.tags))
+        entry = HistoryEntry(len(self._history) + 1, now, call.kind, ",".join(call.tags), request_id=call.request_id)
         if call.tags:
             entry.epoch = self._epochs[call.tags[0]]
         self._history.append(entry)
@@ -740,6 +743,8 @@ def _call_event(call: Call, now: float, gave: str | None) -> dict[str, Any]:
     }
     if call.kind in (CallKind.LIST, CallKind.COUNT):
         event["rule"] = call.tag_rule
+    if call.request_id is not None:
+        event["request"] = call.request_id
     if call.certificate_id is not None:
         event |= {"id": call.certificate_id, "phrase": call.passphrase}
     return event

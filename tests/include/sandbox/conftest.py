@@ -28,9 +28,7 @@ class Nmp:
         )
 
     def reserve(self, tags: str, link_format: str = "linkObject") -> requests.Response:
-        return self.call(
-            "GET", "/dispenser/distribution/reserveOne", params={"tags": tags, "format": link_format}
-        )
+        return self.call("GET", "/dispenser/distribution/reserveOne", params={"tags": tags, "format": link_format})
 
     def reserved_link(self, tags: str) -> str:
         answer = self.reserve(tags, "link")

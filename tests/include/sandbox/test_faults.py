@@ -192,7 +192,11 @@ def test_a_live_certificate_can_be_given_twice_and_consumes_nothing(
     assert nmp.reserved_link(tag) == first
     assert nmp.reserved_link(tag) != first
     entries = control.history()[-3:]
-    assert [(entry["fault"], entry["repeated"]) for entry in entries] == [(None, False), ("duplicate", True), (None, False)]
+    assert [(entry["fault"], entry["repeated"]) for entry in entries] == [
+        (None, False),
+        ("duplicate", True),
+        (None, False),
+    ]
     assert given(control, tag) == 2
 
 

@@ -4,6 +4,7 @@ import re
 import socket
 
 import pytest
+import requests
 
 from include.sandbox.server import SandboxControl, SandboxServer
 
@@ -50,7 +51,9 @@ def test_an_empty_pool_and_an_unknown_tag_answer_the_same(nmp: Nmp, control: San
     assert tag + "-unknown" not in control.counters()["tags"]
 
 
-def test_an_unknown_tag_gets_a_pool_of_the_given_size_on_first_sight(nmp: Nmp, control: SandboxControl, tag: str) -> None:
+def test_an_unknown_tag_gets_a_pool_of_the_given_size_on_first_sight(
+    nmp: Nmp, control: SandboxControl, tag: str
+) -> None:
     control.set_switches(auto_pool_size=2)
     assert [nmp.reserve(tag).status_code for _ in range(3)] == [200, 200, 400]
 
@@ -203,3 +206,9 @@ def test_two_requests_sent_at_once_on_one_connection_both_get_their_answer(serve
         while piece := connection.recv(4096):
             received += piece
     assert len(set(re.findall(LINK.encode(), received))) == 2
+
+
+def test_the_history_keeps_the_callers_own_name_for_a_call(server: SandboxServer, control: SandboxControl) -> None:
+    url = server.base_url + "/dispenser/distribution/reserveOne?tags=named"
+    requests.get(url, headers={"x-api-key": "sandbox-key", "x-request-id": "attempt-17"}, timeout=10)
+    assert control.history()[-1]["request_id"] == "attempt-17"

@@ -10,6 +10,8 @@ import pytest
 import requests
 
 from include.sandbox.errors import SandboxError
+from include.sandbox.journal import Journal
+from include.sandbox.platform import Platform
 from include.sandbox.server import SandboxServer
 
 from .conftest import Nmp
@@ -117,31 +119,35 @@ def test_a_last_line_cut_short_is_dropped(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    ["orders,and,more\n", '{"do":"begin","version":99,"seed":0}\n', "[1]\n", '{"do":"begin","version":1,"seed":0}\n{}\n'],
+    [
+        "orders,and,more\n",
+        '{"do":"begin","version":99,"seed":0}\n',
+        "[1]\n",
+        '{"do":"begin","version":1,"seed":0}\n{}\n',
+    ],
 )
 def test_a_file_that_is_no_state_is_named_and_left_alone(tmp_path: Path, content: str) -> None:
     state = tmp_path / "state"
     state.write_text(content)
     with pytest.raises(SandboxError, match=rf"state file {state} .*name another file"):
-        SandboxServer().start(state=state)
+        Platform(journal=Journal(state))
     assert state.read_text() == content
 
 
 def test_a_state_with_another_seed_is_refused(tmp_path: Path) -> None:
-    with SandboxServer() as server:
-        server.start(state=tmp_path / "state", seed=1)
-        server.stop()
-        with pytest.raises(SandboxError, match="began with seed 1, not 2"):
-            server.start(state=tmp_path / "state", seed=2)
-        server.start(state=tmp_path / "state")
-        assert server.control().health()["seed"] == 1
+    journal = Journal(tmp_path / "state")
+    Platform(1, journal)
+    with pytest.raises(SandboxError, match="began with seed 1, not 2"):
+        Platform(2, journal)
+    assert Platform(None, journal).seed == 1
 
 
 def test_a_state_file_serves_one_sandbox_at_a_time(tmp_path: Path) -> None:
-    with SandboxServer() as server, SandboxServer() as other:
-        server.start(state=tmp_path / "state")
-        with pytest.raises(SandboxError, match="in use by another sandbox"):
-            other.start(state=tmp_path / "state")
+    first = Journal(tmp_path / "state")
+    with pytest.raises(SandboxError, match="in use by another sandbox"):
+        Journal(tmp_path / "state")
+    first.close()
+    Journal(tmp_path / "state").close()
 
 
 def test_a_sandbox_that_cannot_write_its_state_ends_before_it_answers(tmp_path: Path) -> None:
@@ -157,9 +163,11 @@ def test_a_sandbox_that_cannot_write_its_state_ends_before_it_answers(tmp_path: 
         assert len(server.control().history()) == 1
 
 
-def test_a_state_is_a_regular_file(tmp_path: Path) -> None:
+def test_a_state_is_a_regular_file_in_a_folder_that_is_there(tmp_path: Path) -> None:
     with pytest.raises(SandboxError, match="is no regular file"):
-        SandboxServer().start(state="/dev/null")
+        Journal(Path("/dev/null"))
+    with pytest.raises(SandboxError, match="cannot be opened"):
+        Journal(tmp_path / "nowhere" / "state")
 
 
 def test_a_config_begins_a_state_and_a_restart_keeps_what_became_of_it(tmp_path: Path) -> None:
@@ -179,13 +187,3 @@ def test_a_config_begins_a_state_and_a_restart_keeps_what_became_of_it(tmp_path:
         server.restart()
         assert server.control().switches()["link_host"] == "other.example"
         assert nmp.reserve("gift").status_code == 400
-
-
-def test_the_same_seed_gives_the_same_links() -> None:
-    links = []
-    for seed in (5, 5, 6):
-        with SandboxServer() as server:
-            nmp = Nmp(server.start(seed=seed))
-            links.append([nmp.reserved_link("gift") for _ in range(3)])
-    assert links[0] == links[1]
-    assert links[0] != links[2]
