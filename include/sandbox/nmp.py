@@ -1,7 +1,8 @@
 """The NMP's HTTP routes, as a bare ASGI application: it must answer thousands of calls a second.
 
 It follows the pages individual-links, reset-reserved-nfts, get-nfts-list-by-tags, count-nfts-by-tags and
-make-your-certificate-claimable of the public NMP documentation (v1.7 to v2.1). Nothing here is logged: paths hold tags, bodies and answers hold links.
+make-your-certificate-claimable of the public NMP documentation (v1.7 to v2.1).
+Nothing here is logged: paths hold tags, bodies and answers hold links.
 """
 
 import asyncio
