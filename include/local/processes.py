@@ -168,7 +168,7 @@ class ChildProcess:
     name: str
     argv: Sequence[str]
     log: Path
-    environment: Mapping[str, str]
+    environment: Mapping[str, str] = field(repr=False)
     guard: Guard | None = None
     user: str | None = None
     stop_signal: int = signal.SIGTERM

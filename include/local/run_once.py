@@ -88,24 +88,25 @@ class Request:
 def main() -> int:
     """Run one day; returns the exit code."""
     progress = Progress(sys.stderr)
-    result = Result(given("DAY"))
+    results = [Result(given("DAY"))]  # the last one counts
     code = 1
     try:
         with ended_by_signals():
             request = read_request()
             with Stack(request.state, environment={"PASSPORT_LINKS_SCHEDULE": "none"}) as stack:
-                state = _run(stack, request, result, progress)
+                state = _run(stack, request, results, progress)
                 progress("stopping")
-            code = 0 if state == "success" and result.is_complete() else 1
-            if code:
-                fail(_why_not(result, state, stack))
+            if state == "success" and results[-1].is_complete():
+                code = 0
+            else:
+                fail(_why_not(results[-1], state, stack))
     except KeyboardInterrupt:
         code = INTERRUPTED
         fail("interrupted: what was reserved is in the ledger, the same command goes on from there")
     except EXPECTED_ERRORS as error:
         fail(error)
     finally:
-        print(json.dumps(asdict(result)), flush=True)
+        print(json.dumps(asdict(results[-1])), flush=True)
     return code
 
 
@@ -159,12 +160,12 @@ def _conf(settings: Settings) -> Json:
     return conf
 
 
-def _run(stack: Stack, request: Request, result: Result, progress: Progress) -> str:
-    """Serve the day and fill in ``result``; gives the run's state."""
+def _run(stack: Stack, request: Request, results: list[Result], progress: Progress) -> str:
+    """Serve the day, keep how it stands as the last of ``results``; gives the run's state."""
     progress("starting PostgreSQL")
     stack.start_databases()
     _load(stack, request, progress)
-    _count(stack, request.day, None, result)
+    results.append(count(stack.warehouse_uri, request.day, None))
     stack.start(progress=progress, before_scheduler=lambda: _prepare_dags(stack, request.conf))
     run_id = stack.api.trigger(RESERVE, {"day": request.day.isoformat(), **request.conf})
     try:
@@ -172,8 +173,8 @@ def _run(stack: Stack, request: Request, result: Result, progress: Progress) -> 
         for reset in unfinished(stack.api, RESET):  # the run started it: it must not be cut off in the middle
             wait_for(stack, RESET, reset["dag_run_id"], progress)
     finally:
-        _count(stack, request.day, run_id, result)
-    result.seconds = _seconds(run)
+        results.append(count(stack.warehouse_uri, request.day, run_id))
+    results[-1].seconds = _seconds(run)
     return str(run["state"])
 
 
@@ -201,21 +202,23 @@ def _prepare_dags(stack: Stack, conf: Json) -> None:
         stack.api.unpause(dag)
 
 
-def _count(stack: Stack, day: date, run_id: str | None, result: Result) -> None:
-    """Fill in the counts from the warehouse."""
-    with connect(stack.warehouse_uri) as warehouse:
-        states: list[tuple[Any, ...]] = warehouse.execute(
-            (SQL / "day_states.sql").read_bytes(), {"day": day}
-        ).fetchall()
-        calls: Any = warehouse.execute((SQL / "run_calls.sql").read_bytes(), {"run_id": run_id}).fetchone()
-    for name in {"orders", "published", *COUNTED_AS.values()}:
-        setattr(result, name, 0)
+def count(warehouse_uri: str, day: date, run_id: str | None) -> Result:
+    """How a day stands in the warehouse, and the requests that the run ``run_id`` sent (``None``: none)."""
+    result = Result(day.isoformat())
+    with connect(warehouse_uri) as warehouse:
+        states: list[tuple[Any, ...]] = warehouse.execute(_sql("day_states"), {"day": day}).fetchall()
+        calls: Any = warehouse.execute(_sql("run_calls"), {"run_id": run_id}).fetchone()
     for state, orders, published in states:
         name = COUNTED_AS[ReservationState(state)]
         setattr(result, name, getattr(result, name) + orders)
         result.orders += orders
         result.published += published
     result.calls = calls[0]
+    return result
+
+
+def _sql(name: str) -> bytes:
+    return (SQL / f"{name}.sql").read_bytes()
 
 
 def _seconds(run: Json) -> float:

@@ -94,15 +94,18 @@ class Stack:
         postgres_settings: Mapping[str, str] | None = None,
         sandbox_arguments: tuple[str, ...] = (),
         dags_folder: Path = PROJECT / "dags",
+        plugins_folder: Path = PROJECT / "plugins",
     ) -> None:
         self.state = state.resolve()
         self.ports = ports or Ports.free()
         self.dags_folder = dags_folder
+        self.plugins_folder = plugins_folder
         self.logs = self.state / "logs"
         self.api = AirflowApi(f"http://{HOST}:{self.ports.ui}")
         self._environment = dict(environment or {})
         self._postgres_settings = postgres_settings
         self._sandbox_arguments = sandbox_arguments
+        self._lock: int | None = None
 
     # ---- life --------------------------------------------------------------------------------------------------
 
@@ -111,8 +114,8 @@ class Stack:
         # Passing through is allowed: as root the database's own user has to reach its data.
         self.state.chmod(0o711)
         self.logs.mkdir(mode=0o700, exist_ok=True)
-        self._lock = _lock(self.state)
-        self.guard = Guard(keep_open=[self._lock])
+        lock = self._lock = _lock(self.state)
+        self.guard = Guard(keep_open=[lock])
         self.postgres = EmbeddedPostgres(
             self.state / "postgres",
             self.ports.postgres,
@@ -185,6 +188,16 @@ class Stack:
         ):
             self._wait_for(lambda name=name: self.api.is_healthy(name), part, seconds)  # type: ignore[misc]
 
+    def revive(self) -> list[str]:
+        """Start the parts that have ended, as a service manager would; gives their names.
+
+        Airflow's scheduler and DAG processor end by themselves when their database goes away.
+        """
+        ended = [name for name, part in self.parts.items() if not part.is_alive()]
+        for name in ended:
+            self.parts[name].start()
+        return ended
+
     def stop(self) -> None:
         """End every process, in order, within about 15 seconds; fine when some or all have ended."""
         if hasattr(self, "scheduler"):
@@ -193,7 +206,9 @@ class Stack:
             _end([self.api_server, *([self.sandbox] if self.sandbox else [])], 4)
         self.postgres.stop(5)
         self.guard.dismiss()
-        os.close(self._lock)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     # ---- what the parts are told -------------------------------------------------------------------------------
 
@@ -246,7 +261,7 @@ class Stack:
             "NO_PROXY": ",".join(filter(None, [shell.get("NO_PROXY"), HOST, "localhost"])),
             "AIRFLOW_HOME": str(airflow_home),
             "AIRFLOW__CORE__DAGS_FOLDER": str(self.dags_folder),
-            "AIRFLOW__CORE__PLUGINS_FOLDER": str(PROJECT / "plugins"),
+            "AIRFLOW__CORE__PLUGINS_FOLDER": str(self.plugins_folder),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
             "AIRFLOW__CORE__PARALLELISM": "4",
@@ -378,6 +393,8 @@ class Stack:
 def _end(parts: list[ChildProcess], grace_seconds: float, is_idle: Callable[[], bool] = lambda: False) -> None:
     """End several parts at once, with everything they ever started."""
     end_sessions([session for part in parts for session in part.sessions], grace_seconds, is_idle)
+    for part in parts:
+        part.stop()  # nothing is left of it but its exit code
 
 
 @contextmanager
