@@ -566,6 +566,7 @@ def test_while_every_answer_is_lost_the_tag_stays_closed_and_a_later_run_finishe
         reset(rows, nmp, "dark")
     assert (tag_of(rows, "dark")[:2], rows.standing("dark-1")) == (("resetting", 0), ("reserved", True))
     assert last_reset(rows, "dark")[0] == "unknown"
+    assert rows.one("select finished_at is null from passport_ops.tag_reset") == (True,)
 
     (made,) = plan_resets(rows.uri, [campaign()], run_id="next", synced_since=LONG_AGO)
     assert made.verdict is Verdict.RESUME

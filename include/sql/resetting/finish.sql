@@ -1,8 +1,8 @@
--- What became of a reset.
+-- What became of a reset; while that is unknown it has not finished.
 update passport_ops.tag_reset
 set
     state = %(state)s,
-    finished_at = clock_timestamp(),
+    finished_at = case when %(state)s::text <> 'unknown' then clock_timestamp() end,
     nmp_count = %(nmp_count)s,
     orders_reset = %(orders_reset)s,
     spares_ended = %(spares_ended)s,
