@@ -1,0 +1,22 @@
+# Airflow's slim image and nothing but the pins of requirements-image.txt on top. The full image brings some thirty
+# providers whose own needs (older pandas, older SQLAlchemy) contradict the versions that this project is tested with.
+ARG AIRFLOW_IMAGE=apache/airflow:slim-3.3.2-python3.12
+FROM ${AIRFLOW_IMAGE}
+
+COPY requirements-image.txt /opt/passport-links/
+RUN pip install --no-cache-dir --requirement /opt/passport-links/requirements-image.txt
+
+WORKDIR /opt/airflow
+# New volumes take their owner from these folders.
+RUN mkdir -p logs sandbox
+
+# The image is whole by itself; docker-compose.yaml mounts the three folders over it, so that edits need no new build.
+COPY dags dags
+COPY plugins plugins
+COPY include include
+ENV PYTHONPATH=/opt/airflow
+
+# Healthy means that the API server answers and reaches its database; the other components have checks of their own.
+CMD ["airflow", "api-server"]
+HEALTHCHECK --interval=30s --timeout=10s --start-period=60s --retries=5 \
+    CMD ["curl", "--fail", "--silent", "--output", "/dev/null", "http://localhost:8080/api/v2/monitor/health"]
