@@ -559,8 +559,15 @@ class Ledger:
                     if reading.outcome is AttemptOutcome.RESERVED:
                         copy.write_row((attempt_id, reading.certificate_id, reading.link))
             cursor.execute(sql("ledger/lock_answered"), {"attempt_ids": list(readings)})
-            calls = [row for row in cursor.fetchall() if row["outcome"] in (None, AttemptOutcome.UNKNOWN)]
-            return _Settlement(cursor, self._lease_seconds, readings, calls).write()
+            calls, old_news = [], []
+            for row in cursor.fetchall():
+                news = _tells_more(row["outcome"], readings[row["attempt_id"]])
+                (calls if news else old_news).append(row)
+            # an answer that was kept again after somebody settled it must not stand for ever
+            read = [row["attempt_id"] for row in old_news if not MEANINGS[AttemptOutcome(row["outcome"])].keeps_raw]
+            if read:
+                cursor.execute(sql("ledger/erase_answers"), {"attempt_ids": read})
+            return _Settlement(cursor, self._lease_seconds, readings, calls).write() if calls else []
 
 
 @dataclass
@@ -618,6 +625,13 @@ def _count_troubles(
         sql("ledger/count_troubles"),
         {**run.key, "unknown": unknown, "duplicates": duplicates, "usable": usable, "stop_reason": stop_reason},
     )
+
+
+def _tells_more(outcome: str | None, reading: Reading) -> bool:
+    """Whether an answer says more of a call than the ledger knows; a lapsed call that then times out is no news."""
+    if outcome == AttemptOutcome.UNKNOWN:
+        return reading.outcome is not AttemptOutcome.UNKNOWN
+    return outcome is None
 
 
 class _Settlement:

@@ -1,11 +1,13 @@
 """What tests share: a real PostgreSQL for the session, and databases of their own in it."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from include.local.postgres import EmbeddedPostgres
@@ -63,3 +65,26 @@ def _copy_of(postgres: EmbeddedPostgres, template: str) -> Iterator[str]:
     postgres.create_database(name, template)
     yield postgres.uri(name)
     postgres.drop_database(name)
+
+
+# --- the ledger's proofs: one database to a module, emptied for each test, and how many steps hypothesis takes
+
+
+@pytest.fixture(scope="module")
+def shared_warehouse(postgres: EmbeddedPostgres, _migrated: str) -> Iterator[str]:
+    """The URI of a migrated warehouse that the tests of one module share; see ``emptied_warehouse``."""
+    yield from _copy_of(postgres, _migrated)
+
+
+@pytest.fixture
+def emptied_warehouse(shared_warehouse: str) -> str:
+    """The URI of the module's warehouse without a row; much cheaper than a database to each test."""
+    from tests.include.planned import empty
+
+    empty(shared_warehouse)
+    return shared_warehouse
+
+
+hypothesis.settings.register_profile("default", deadline=None, stateful_step_count=40, max_examples=12)
+hypothesis.settings.register_profile("nightly", deadline=None, stateful_step_count=60, max_examples=250)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))

@@ -78,7 +78,7 @@ def an_answer(outcome: AttemptOutcome) -> Reading:
 RAW = RawAnswer(200, b"https://test.arianee.net/440105186,v6lsj4vhg5dx")
 
 
-@dataclass
+@dataclass(repr=False)
 class World:
     """A warehouse with orders and a planned run, and one or more ledgers of its workers."""
 
@@ -233,3 +233,15 @@ def world(uri: str, **options: Any) -> Iterator[World]:
         yield here
     finally:
         here.close()
+
+
+def empty(uri: str) -> None:
+    """Takes away every row of the ledger and of what is published; far cheaper than a new database."""
+    with connect(uri) as connection:
+        tables = connection.execute(
+            """
+            select format('%I.%I', schemaname, tablename) from pg_tables
+            where schemaname in ('passport', 'passport_ops') and tablename not in ('gate', 'alembic_version')
+            """
+        ).fetchall()
+        connection.execute("truncate " + ", ".join(str(table) for (table,) in tables))
