@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from hashlib import blake2b, sha256
 from typing import Any
@@ -123,6 +123,9 @@ class HistoryEntry:
     repeated: bool = False  # the certificate had been handed out already and is live: nothing new was given
     certificates: list[str] | None = None  # those a reset took back
     request_id: str | None = None  # the caller's own name for the call, where it sent one
+
+
+_ENTRY_FIELDS = [entry_field.name for entry_field in fields(HistoryEntry)]
 
 
 @dataclass(slots=True)
@@ -594,7 +597,7 @@ class Platform:
         """What happened after entry ``since``, oldest first, at most ``limit`` entries."""
         with self._lock:
             entries = self._history[since : since + limit]
-        return [asdict(entry) for entry in entries]
+        return [{name: getattr(entry, name) for name in _ENTRY_FIELDS} for entry in entries]
 
     def counters(self) -> dict[str, Any]:
         """How many calls, reservations given, faults by kind, claims; and each tag's pool, reserved, claimed, free."""
