@@ -31,7 +31,7 @@ from datetime import timedelta
 
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import Asset, CronDataIntervalTimetable, dag, task
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from pendulum import datetime
 
 from connections import orders_uri, warehouse_uri
@@ -83,6 +83,9 @@ def load_links(params=None, dag_run=None, outlet_events=None, **context) -> None
     day = run_day({"params": params, "dag_run": dag_run, **context})
     published = publish_links(warehouse_uri(), business_day=day, run_id=dag_run.run_id)
     log.info("%d links published, %d published rows brought up to date", published.published_now, published.updated)
+    if published.refused:
+        message = f"no publishable link: {', '.join(published.refused[:20])}; see passport.needs_attention"
+        raise AirflowFailException(message)
     outlet_events[PASSPORT_LINKS].extra = {"business_day": str(day), "published_now": published.published_now}
 
 

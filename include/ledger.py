@@ -18,7 +18,7 @@ from psycopg.rows import dict_row
 from include.answers import MEANINGS, CallFailure, RawAnswer, Reading
 from include.database import connect, safe_errors
 from include.sql import sql
-from include.states import AttemptOutcome, PassportState, ReservationState
+from include.states import AttemptOutcome, PassportState, ReservationState, TagState
 from include.transitions import (
     Answered,
     Holder,
@@ -437,7 +437,7 @@ class Ledger:
         tags = {name: _Tag(locked=True) for name in names}
         cursor.execute(sql("ledger/share_tags"), {"tags": names})
         for row in cursor.fetchall():
-            tags[row["tag"]] = _Tag(locked=False, resetting=row["state"] != "open", epoch=row["epoch"])
+            tags[row["tag"]] = _Tag(locked=False, resetting=row["state"] == TagState.RESETTING, epoch=row["epoch"])
         locked = [name for name, tag in tags.items() if tag.locked]
         if locked:
             cursor.execute(sql("ledger/resetting_tags"), {"tags": locked})
@@ -558,16 +558,18 @@ class Ledger:
                 for attempt_id, reading in readings.items():
                     if reading.outcome is AttemptOutcome.RESERVED:
                         copy.write_row((attempt_id, reading.certificate_id, reading.link))
+            cursor.execute(sql("ledger/share_answered_tags"), {"attempt_ids": list(readings)})
+            tags = {row["tag"]: row for row in cursor.fetchall()}
             cursor.execute(sql("ledger/lock_answered"), {"attempt_ids": list(readings)})
-            calls, old_news = [], []
-            for row in cursor.fetchall():
-                news = _tells_more(row["outcome"], readings[row["attempt_id"]])
-                (calls if news else old_news).append(row)
+            cursor.execute(sql("ledger/answered_calls"), {"attempt_ids": list(readings)})
+            found: list[Row] = cursor.fetchall()
+            calls = [row for row in found if _tells_more(row["outcome"], readings[row["attempt_id"]])]
             # an answer that was kept again after somebody settled it must not stand for ever
-            read = [row["attempt_id"] for row in old_news if not MEANINGS[AttemptOutcome(row["outcome"])].keeps_raw]
+            settled = [row for row in found if row not in calls]
+            read = [row["attempt_id"] for row in settled if not MEANINGS[AttemptOutcome(row["outcome"])].keeps_raw]
             if read:
                 cursor.execute(sql("ledger/erase_answers"), {"attempt_ids": read})
-            return _Settlement(cursor, self._lease_seconds, readings, calls).write() if calls else []
+            return _Settlement(cursor, self._lease_seconds, readings, calls, tags).write() if calls else []
 
 
 @dataclass
@@ -643,7 +645,9 @@ class _Settlement:
         lease_seconds: float,
         readings: Mapping[int, Reading],
         calls: list[Row],
+        tags: dict[str, Row],
     ) -> None:
+        self._tags = tags
         self._cursor = cursor
         self._lease_seconds = lease_seconds
         self._readings = readings
@@ -657,7 +661,6 @@ class _Settlement:
 
     def write(self) -> list[Settled]:
         links = [key for key in self._calls if self._readings[key].outcome is AttemptOutcome.RESERVED]
-        self._epochs = self._read_epochs()
         for attempt_id in self._calls.keys() - set(links):
             self._settle_other(attempt_id)
         for _ in range(len(links) + 5):
@@ -672,11 +675,6 @@ class _Settlement:
         self._write_troubles()
         return list(self._settled.values())
 
-    def _read_epochs(self) -> dict[str, int]:
-        tags = sorted({call["tag"] for call in self._calls.values()})
-        self._cursor.execute(sql("ledger/tag_epochs"), {"tags": tags})
-        return {row["tag"]: row["epoch"] for row in self._cursor}
-
     def _answered(self, call: Row) -> Answered:
         order = self._orders[call["order_key"]]
         return Answered(
@@ -686,7 +684,8 @@ class _Settlement:
             order_state=ReservationState(order["state"]),
             order_fence=order["order_fence"],
             order_has_passport=order["passport_id"] is not None,
-            tag_epoch=self._epochs[call["tag"]],
+            tag_epoch=self._tags[call["tag"]]["epoch"],
+            tag_resetting=self._tags[call["tag"]]["state"] == TagState.RESETTING,
         )
 
     def _settle_other(self, attempt_id: int) -> None:
@@ -827,7 +826,6 @@ class _Settlement:
             )
             if empty:
                 self._cursor.execute(sql("ledger/rest_tags"), {**run.key, "tags": empty})
-                self._cursor.execute(sql("ledger/note_empty_tags"), {"tags": empty})
             stopping = [done for done in settled if MEANINGS[done.outcome].stops_run]
             _count_troubles(
                 self._cursor,

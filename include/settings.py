@@ -19,20 +19,24 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="PASSPORT_LINKS_", frozen=True)
 
     shop_timezone: str = Field("UTC", description="IANA time zone whose midnight begins a business day.")
-    schedule: str = Field("0 0 * * *", description="Cron of the daily run in the shop's time zone; 'none' for no schedule.")
+    schedule: str = Field(
+        "0 0 * * *", description="Cron of the daily run in the shop's time zone; 'none' for no schedule."
+    )
     order_statuses: list[str] = Field(
         ["approved", "delivered", "invoiced", "paid", "processing", "shipped"],
         description="Statuses of eligible orders (a JSON list).",
     )
     lookback_days: int = Field(3, ge=0, description="Days before its own that a scheduled run reads again.")
-    carry_days: int = Field(14, ge=0, description="Days after its campaign's ends_on that an unserved order carries over.")
+    carry_days: int = Field(
+        14, ge=0, description="Days after its campaign's ends_on that an unserved order carries over."
+    )
     campaigns_file: Path = Field(INCLUDE / "campaigns.yaml", description="The campaigns.")
     extraction_sql: Path = Field(INCLUDE / "sql" / "extract_orders.sql", description="The extraction over orders_db.")
 
     per_order_limit: int = Field(1000, ge=0, le=1024, description="Up to so many orders get one mapped task each.")
     max_tasks: int = Field(16, ge=1, le=1024, description="Above that the day is dealt into at most so many slices.")
     max_calls_per_order: int = Field(2, ge=1, description="Calls of possible consumption per order and run attempt.")
-    max_unknown_per_run: int = Field(20, ge=1, description="A run attempt stops calling after so many unknown outcomes.")
+    max_unknown_per_run: int = Field(20, ge=1, description="A run stops calling after so many unknown outcomes.")
     max_duplicates_per_run: int = Field(3, ge=1, description="And after so many certificates that were live already.")
     concurrency: int = Field(32, ge=1, description="Calls under way at once, over all runs and processes.")
     call_deadline_seconds: float = Field(30, gt=0, description="Total time of one call, a dripping answer included.")
@@ -51,7 +55,7 @@ class Settings(BaseSettings):
         try:
             ZoneInfo(value)
         except (ZoneInfoNotFoundError, ValueError, OSError):
-            message = f"PASSPORT_LINKS_SHOP_TIMEZONE is {value!r}, which is no IANA time zone; use one like Europe/Paris"
+            message = f"PASSPORT_LINKS_SHOP_TIMEZONE is {value!r}, no IANA time zone; use one like Europe/Paris"
             raise ValueError(message) from None
         return value
 

@@ -120,6 +120,7 @@ class Answered:
     order_fence: int
     order_has_passport: bool
     tag_epoch: int
+    tag_resetting: bool = False
 
     @property
     def on_time(self) -> bool:
@@ -146,7 +147,8 @@ class LinkSettled:
 def settle_link(answered: Answered, holder: Holder | None) -> LinkSettled:
     """What becomes of a 200 with a link, given who holds its certificate now."""
     freed = ReservationState.PENDING if answered.on_time else None
-    if answered.epoch < answered.tag_epoch:
+    # a reset under way has waited for calls on time; what comes late may be of what it takes back
+    if answered.epoch < answered.tag_epoch or (answered.tag_resetting and not answered.on_time):
         return LinkSettled(AttemptOutcome.ENDED, PassportState.ENDED, freed, end_reason="old_epoch")
     wanted = not answered.order_has_passport and answered.order_state not in NOT_WANTED
     if holder is None:

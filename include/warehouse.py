@@ -15,6 +15,7 @@ from typing import Any
 import psycopg
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from psycopg.rows import dict_row
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import DBAPIError
@@ -80,6 +81,29 @@ def migrate(uri: str) -> None:
             _grant(connection)
     except (DBAPIError, psycopg.Error) as error:
         raise _not_migrated(error, uri) from None
+
+
+def check_warehouse(uri: str) -> str:
+    """Whether the warehouse at ``uri`` is migrated and its role may write; one sentence, nothing is changed.
+
+    Raises ``DatabaseTrouble`` with the next step where something is missing.
+    """
+    newest = ScriptDirectory(str(MIGRATIONS)).get_current_head()
+    try:
+        with connect(uri) as connection, connection.cursor(row_factory=dict_row) as cursor:
+            cursor.execute(sql("warehouse/check_rights"))
+            row: dict[str, Any] = cursor.fetchone() or {}
+    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName) as error:
+        raise trouble(error, f"{place(uri)} was never migrated; run `make migrate`") from None
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise trouble(error, f"The role may not read the ledger in {place(uri)}; grant it passport_pipeline") from None
+    if row["version"] != newest:
+        message = f"{place(uri)} is at version {row['version']}, the project at {newest}; run `make migrate`"
+        raise DatabaseTrouble(message, sqlstate=None, constraint=None, transient=False)
+    if not row["may_write"]:
+        message = f"The role may not write the ledger in {place(uri)}; grant it passport_pipeline"
+        raise DatabaseTrouble(message, sqlstate="42501", constraint=None, transient=False)
+    return f"{place(uri)}: migrated to {newest}, may be written"
 
 
 def _grant(connection: Connection) -> None:

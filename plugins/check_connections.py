@@ -5,9 +5,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from airflow.sdk.exceptions import AirflowException
-from connections import orders_uri, warehouse_uri
-from nmp_hook import NmpHook
 
+from connections import orders_uri, warehouse_uri
 from include.business_day import last_ended_day
 from include.campaigns import CampaignFileError, Campaigns
 from include.connections import BadConnection
@@ -17,6 +16,7 @@ from include.orders import ExtractionError
 from include.planning import read_orders
 from include.settings import settings
 from include.warehouse import check_warehouse
+from nmp_hook import NmpHook
 
 EXPECTED = (
     AirflowException,

@@ -637,7 +637,7 @@ def test_an_empty_tag_rests_for_this_run_and_the_others_of_it_are_out_of_stock(h
     refusal = here.refused(run, "B2")
     assert (refusal.step, refusal.state, refusal.reason) == (Step.REST, R.OUT_OF_STOCK, "tag gift is empty")
     assert here.state("B2") is R.OUT_OF_STOCK
-    assert here.one("select last_empty_at is not null from passport_ops.tag")
+    assert here.one("select last_empty_at is not null from passport.tag_stock")
 
 
 def test_an_empty_tag_does_not_rest_for_another_run_or_another_tag(here: World) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from include.database import DatabaseTrouble, connect
 from include.local.postgres import EmbeddedPostgres
-from include.warehouse import LoadCheckError, PublishedDay, load_links
+from include.warehouse import LoadCheckError, PublishedDay, check_warehouse, load_links
 
 FRIDAY = date(2026, 11, 20)
 SATURDAY = date(2026, 11, 21)
@@ -623,14 +623,20 @@ def test_tag_stock_tells_apart_what_became_of_the_passports(rows: Rows) -> None:
     ) == [(6, 1, 1, 1, 3, 7, 1, 90)]
 
 
+EMPTIED = (
+    "insert into passport_ops.resting_tag (run_id, run_started_at, tag) values ('a run', clock_timestamp(), 'gift')"
+)
+
+
 def test_tag_stock_believes_the_nmp_that_a_pool_is_empty_until_something_comes_from_it(rows: Rows) -> None:
     stock = "select remaining, warning_level from passport.tag_stock"
     rows.served("o-1", "11")
-    rows.do("update passport_ops.tag set last_empty_at = clock_timestamp()")
+    rows.do(EMPTIED)
     assert rows.all(stock) == [(0, 0)]
     rows.served("o-2", "12")
     assert rows.all(stock) == [(98, None)]
-    rows.do("update passport_ops.tag set last_empty_at = clock_timestamp(), pool_size = null")
+    rows.do("update passport_ops.tag set pool_size = null")
+    rows.do(EMPTIED)
     assert rows.all(stock) == [(0, 0)]
 
 
@@ -666,7 +672,7 @@ def test_orders_that_a_person_must_look_at_are_named(rows: Rows) -> None:
     )
     rows.do("update passport_ops.reservation set carry_until = current_date - 1 where order_key = 'expired'")
     rows.do("update passport_ops.reservation set claim_uncertain = true where order_key = 'odd'")
-    rows.do("update passport_ops.tag set last_empty_at = now()")
+    rows.do(EMPTIED)
     assert attention(rows) == [
         ("claim_uncertain", "odd", "gift", None, None),
         ("held", "held-new", "gift", None, None),
@@ -779,3 +785,9 @@ def test_the_pipelines_role_is_enough_for_a_load(rows: Rows, postgres: EmbeddedP
         assert rows.links() == [("o-1", "reserved", "11", link)]
     finally:
         rows.do("drop role loader")
+
+
+def test_the_check_says_whether_the_warehouse_is_migrated_and_may_be_written(warehouse: str, database: str) -> None:
+    assert check_warehouse(warehouse).endswith("migrated to 0003, may be written")
+    with pytest.raises(DatabaseTrouble, match="was never migrated; run `make migrate`"):
+        check_warehouse(database)

@@ -19,7 +19,6 @@ create table passport_ops.tag (
     epoch integer not null default 0,
     resetting_since timestamptz,
     pool_size integer,
-    last_empty_at timestamptz,
     claims_synced_at timestamptz,
     claimed_elsewhere integer
 );
@@ -29,7 +28,6 @@ comment on column passport_ops.tag.state is 'open: may be asked; resetting: a re
 comment on column passport_ops.tag.epoch is 'Raised by every reset; passports of an older epoch are never handed out.';
 comment on column passport_ops.tag.resetting_since is 'When the reset under way committed its intent; null when open.';
 comment on column passport_ops.tag.pool_size is 'How many passports the campaign says its pool was minted with; null if unsaid.';
-comment on column passport_ops.tag.last_empty_at is 'When the NMP last answered that the pool is empty.';
 comment on column passport_ops.tag.claims_synced_at is 'When the claimed list of the tag was last read.';
 comment on column passport_ops.tag.claimed_elsewhere is
 'Certificates of the tag claimed by people, but never received by this ledger.';
@@ -72,7 +70,7 @@ comment on column passport_ops.passport.attempt_id is 'The call that brought it.
 comment on column passport_ops.passport.received_at is 'When its answer was committed.';
 comment on column passport_ops.passport.claimed_at is 'When the NMP was first seen to list it as claimed.';
 comment on column passport_ops.passport.ended_at is 'When it ended.';
-comment on column passport_ops.passport.end_reason is 'Why it ended: reset, old_epoch, duplicate, claimed_spare.';
+comment on column passport_ops.passport.end_reason is 'Why it ended: reset, old_epoch, duplicate, claimed_spare, claimed_before.';
 
 create table passport_ops.reservation (
     order_key text primary key,
@@ -259,6 +257,7 @@ create table passport_ops.resting_tag (
     since timestamptz not null default clock_timestamp(),
     primary key (run_id, run_started_at, tag)
 );
+create index resting_tag_tag on passport_ops.resting_tag (tag, since);
 comment on table passport_ops.resting_tag is 'Tags that a run attempt no longer asks, because they were empty.';
 comment on column passport_ops.resting_tag.run_id is 'The Airflow run.';
 comment on column passport_ops.resting_tag.run_started_at is 'When this attempt of the run started.';

@@ -139,13 +139,21 @@ resets as (
     group by tag
 ),
 
+emptied as (
+    select
+        tag,
+        max(since) as last_empty_at
+    from passport_ops.resting_tag
+    group by tag
+),
+
 stock as (
     select
         tag.tag,
         tag.state,
         tag.epoch,
         tag.pool_size,
-        tag.last_empty_at,
+        emptied.last_empty_at,
         tag.claims_synced_at,
         coalesce(received.received, 0) as received,
         coalesce(received.live, 0) as live,
@@ -156,7 +164,8 @@ stock as (
         coalesce(unsure.unknown_calls, 0) as unknown_calls,
         case
             -- The NMP's own word, until something came or was put back after it.
-            when tag.last_empty_at > coalesce(greatest(received.last_received_at, resets.last_reset_at), '-infinity')
+            when
+                emptied.last_empty_at > coalesce(greatest(received.last_received_at, resets.last_reset_at), '-infinity')
                 then coalesce(received.spares, 0)
             when tag.pool_size is not null then greatest(
                 tag.pool_size - coalesce(received.used, 0) - coalesce(tag.claimed_elsewhere, 0), 0
@@ -166,6 +175,7 @@ stock as (
     left join received on tag.tag = received.tag
     left join unsure on tag.tag = unsure.tag
     left join resets on tag.tag = resets.tag
+    left join emptied on tag.tag = emptied.tag
 )
 
 select
@@ -263,11 +273,11 @@ select
     waiting.tag,
     null as row_key,
     null as run_id,
-    min(tag.last_empty_at) as since,
-    count(*) || ' orders wait for passports of this tag' as reason,
+    coalesce(max(emptied.since), min(waiting.updated_at)) as since,
+    count(distinct waiting.order_key) || ' orders wait for passports of this tag' as reason,
     'mint passports for the tag; the next scheduled run asks again, or clear the run' as what_to_do
 from passport_ops.reservation as waiting
-inner join passport_ops.tag as tag on waiting.tag = tag.tag
+left join passport_ops.resting_tag as emptied on waiting.tag = emptied.tag
 where waiting.state = 'out_of_stock'
 group by waiting.tag
 
@@ -407,7 +417,7 @@ from (
 ) as latest
 inner join passport_ops.tag as tag on latest.tag = tag.tag
 where
-    latest.state = 'refused'
+    (latest.state = 'refused' and coalesce(latest.detail, '') not like 'not begun:%')
     or (
         latest.state in ('intended', 'unknown')
         and latest.intended_at < now() - interval '15 minutes'

@@ -1,4 +1,17 @@
--- An unserved key of a day that was read again and no longer returned is no longer eligible.
+-- An unserved key of a day that was read again and no longer returned is no longer eligible. One that somebody else is
+-- writing right now is left to the next extraction, so that nobody waits for the other in a circle.
+with gone as (
+    select missing.order_key
+    from passport_ops.reservation as missing
+    where
+        missing.business_day = any(%(days)s::date[])
+        and missing.state in ('pending', 'calling', 'out_of_stock', 'unknown', 'held')
+        and (missing.lease_until is null or missing.lease_until <= clock_timestamp())
+        and not missing.order_key = any(%(returned)s::text[])
+    order by missing.order_key
+    for update skip locked
+)
+
 update passport_ops.reservation as known
 set
     state = 'cancelled',
@@ -7,8 +20,6 @@ set
     fence = known.fence + 1,
     run_id = %(run_id)s,
     updated_at = clock_timestamp()
-where known.business_day = any(%(days)s::date [])
-and known.state in ('pending', 'calling', 'out_of_stock', 'unknown', 'held')
-and (known.lease_until is null or known.lease_until <= clock_timestamp())
-and not known.order_key = any(%(returned)s::text [])
+from gone
+where known.order_key = gone.order_key
 returning known.order_key;

@@ -5,5 +5,6 @@ select
     state,
     order_key
 from passport_ops.passport
-where certificate_id = any(%(certificate_ids)s::text [])
-and state in ('assigned', 'spare', 'claimed');
+where
+    certificate_id = any(%(certificate_ids)s::text[])
+    and state in ('assigned', 'spare', 'claimed');

@@ -1,1 +1,2 @@
+-- noqa: disable=PRS
 copy pg_temp.incoming_answer (attempt_id, status, body, retry_after, failure, error) from stdin (format binary)

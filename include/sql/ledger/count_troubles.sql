@@ -11,15 +11,13 @@ from (
         case
             when %(stop_reason)s::text is not null then %(stop_reason)s::text
             when now_tried.unknown_count + %(unknown)s >= planned.max_unknown_per_run
-                then format(
-                    '%%s calls of unknown outcome (max_unknown_per_run is %%s): see whether the NMP is well, then clear the run',
-                    now_tried.unknown_count + %(unknown)s, planned.max_unknown_per_run
-                )
+                then
+                    now_tried.unknown_count + %(unknown)s || ' calls of unknown outcome (max_unknown_per_run is '
+                    || planned.max_unknown_per_run || '): see whether the NMP is well, then clear the run'
             when now_tried.duplicate_count + %(duplicates)s >= planned.max_duplicates_per_run
-                then format(
-                    '%%s certificates came twice (max_duplicates_per_run is %%s): ask the NMP''s operator, then clear the run',
-                    now_tried.duplicate_count + %(duplicates)s, planned.max_duplicates_per_run
-                )
+                then
+                    now_tried.duplicate_count + %(duplicates)s || ' certificates came twice (max_duplicates_per_run is '
+                    || planned.max_duplicates_per_run || '): ask the NMP''s operator, then clear the run'
         end as reason
     from passport_ops.run_attempt as now_tried
     inner join passport_ops.run as planned on now_tried.run_id = planned.run_id

@@ -6,22 +6,23 @@ with unserved as (
         row_number() over (order by business_day, paid_at, order_key) - 1 as place,
         count(*) over () as orders
     from passport_ops.reservation
-    where state in ('pending', 'calling', 'out_of_stock', 'unknown')
-    and (%(campaigns)s::text [] is null or campaign = any(%(campaigns)s::text []))
-    and (
-        business_day = %(business_day)s
-        or (
-            %(scheduled)s
-            and business_day < %(business_day)s
-            and (carry_until is null or carry_until >= %(business_day)s)
+    where
+        state in ('pending', 'calling', 'out_of_stock', 'unknown')
+        and (%(campaigns)s::text[] is null or campaign = any(%(campaigns)s::text[]))
+        and (
+            business_day = %(business_day)s
+            or (
+                %(scheduled)s
+                and business_day < %(business_day)s
+                and (carry_until is null or carry_until >= %(business_day)s)
+            )
         )
-    )
 )
 
 insert into passport_ops.run_order (run_id, task_index, order_key)
 select
     %(run_id)s,
-    case when orders > %(per_order_limit)s then place %% least(%(max_tasks)s, orders) else place end,
+    case when orders > %(per_order_limit)s then mod(place, least(%(max_tasks)s, orders)) else place end,
     order_key
 from unserved
 order by place;

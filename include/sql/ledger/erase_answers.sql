@@ -1,3 +1,3 @@
 -- A raw answer that has been read is erased.
 delete from passport_ops.answer
-where attempt_id = any(%(attempt_ids)s::bigint []);
+where attempt_id = any(%(attempt_ids)s::bigint[]);

@@ -4,5 +4,5 @@ set
     outcome = 'unknown',
     answered_at = clock_timestamp(),
     detail = 'the lease ended without an answer'
-where attempt_id = any(%(attempt_ids)s::bigint []) and outcome is null
+where attempt_id = any(%(attempt_ids)s::bigint[]) and outcome is null
 returning run_id, run_started_at;

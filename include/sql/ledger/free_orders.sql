@@ -5,5 +5,5 @@ set
     reason = 'not sent',
     lease_until = null,
     updated_at = clock_timestamp()
-from unnest(%(order_keys)s::text [], %(fences)s::bigint []) as freed (order_key, fence)
+from unnest(%(order_keys)s::text[], %(fences)s::bigint[]) as freed (order_key, fence)
 where known.order_key = freed.order_key and known.fence = freed.fence and known.state = 'calling';

@@ -12,6 +12,7 @@ select
     %(caller)s,
     clock_timestamp(),
     now() + make_interval(secs => %(lease_seconds)s)
-from unnest(%(order_keys)s::text [], %(tags)s::text [], %(epochs)s::integer [], %(fences)s::bigint [])
-    as wanted (order_key, tag, epoch, fence)
+from
+    unnest(%(order_keys)s::text[], %(tags)s::text[], %(epochs)s::integer[], %(fences)s::bigint[])
+        as wanted (order_key, tag, epoch, fence)
 returning attempt_id, order_key;

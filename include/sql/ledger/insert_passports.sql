@@ -14,8 +14,9 @@ select
     clock_timestamp(),
     case when decided.state = 'ended' then clock_timestamp() end,
     decided.end_reason
-from unnest(%(attempt_ids)s::bigint [], %(states)s::text [], %(order_keys)s::text [], %(end_reasons)s::text [])
-    as decided (attempt_id, state, order_key, end_reason)
+from
+    unnest(%(attempt_ids)s::bigint[], %(states)s::text[], %(order_keys)s::text[], %(end_reasons)s::text[])
+        as decided (attempt_id, state, order_key, end_reason)
 inner join pg_temp.incoming_link as arrived on decided.attempt_id = arrived.attempt_id
 inner join passport_ops.attempt as call on decided.attempt_id = call.attempt_id
 order by arrived.certificate_id

@@ -4,4 +4,4 @@ set
     outcome = 'unknown',
     answered_at = clock_timestamp(),
     detail = 'the lease ended without an answer'
-where order_key = any(%(order_keys)s::text []) and outcome is null;
+where order_key = any(%(order_keys)s::text[]) and outcome is null;

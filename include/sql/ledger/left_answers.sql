@@ -2,7 +2,8 @@
 select left_one.attempt_id
 from passport_ops.answer as left_one
 inner join passport_ops.attempt as call on left_one.attempt_id = call.attempt_id
-where (call.outcome is null or call.outcome = 'unknown')
-and call.lease_until <= clock_timestamp()
+where
+    (call.outcome is null or call.outcome = 'unknown')
+    and call.lease_until <= clock_timestamp()
 order by left_one.attempt_id
 limit %(most)s;

@@ -1,20 +1,12 @@
--- The calls that were answered, their orders locked in one order for all.
-select
-    call.attempt_id,
-    call.order_key,
-    call.tag,
-    call.epoch,
-    call.fence,
-    call.run_id,
-    call.run_started_at,
-    call.outcome,
-    known.state,
-    known.fence as order_fence,
-    known.passport_id,
-    known.on_unknown,
-    known.reason
-from passport_ops.attempt as call
-inner join passport_ops.reservation as known on call.order_key = known.order_key
-where call.attempt_id = any(%(attempt_ids)s::bigint [])
-order by call.order_key, call.attempt_id
+-- The orders of the calls that were answered, locked in one order for all. Read afterwards, with ledger/answered_calls:
+-- a statement that waits for a lock still sees the other tables as they were before.
+select known.order_key
+from passport_ops.reservation as known
+where
+    known.order_key in (
+        select call.order_key
+        from passport_ops.attempt as call
+        where call.attempt_id = any(%(attempt_ids)s::bigint[])
+    )
+order by known.order_key
 for update of known;

@@ -8,5 +8,5 @@ select
     known.on_unknown,
     greatest(extract(epoch from known.lease_until - clock_timestamp()), 0)::double precision as lease_left
 from passport_ops.reservation as known
-where known.order_key = any(%(order_keys)s::text [])
+where known.order_key = any(%(order_keys)s::text[])
 for update of known skip locked;

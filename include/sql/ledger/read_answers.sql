@@ -7,4 +7,4 @@ select
     failure,
     error
 from passport_ops.answer
-where attempt_id = any(%(attempt_ids)s::bigint []);
+where attempt_id = any(%(attempt_ids)s::bigint[]);

@@ -4,6 +4,6 @@ select
     %(run_id)s,
     %(run_started_at)s,
     empty.tag
-from unnest(%(tags)s::text []) as empty (tag)
+from unnest(%(tags)s::text[]) as empty (tag)
 order by empty.tag
 on conflict do nothing;

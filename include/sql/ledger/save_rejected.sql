@@ -7,9 +7,10 @@ select
     business_day,
     detail,
     %(run_id)s
-from unnest(
-    %(row_keys)s::text [], %(reasons)s::text [], %(order_keys)s::text [], %(days)s::date [], %(details)s::text []
-) as rejected (row_key, reason, order_key, business_day, detail)
+from
+    unnest(
+        %(row_keys)s::text[], %(reasons)s::text[], %(order_keys)s::text[], %(days)s::date[], %(details)s::text[]
+    ) as rejected (row_key, reason, order_key, business_day, detail)
 order by row_key, reason
 on conflict (row_key, reason) do update set
     order_key = excluded.order_key,

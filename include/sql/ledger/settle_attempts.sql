@@ -6,8 +6,9 @@ set
     status = settled.status,
     detail = settled.detail,
     answered_at = clock_timestamp()
-from unnest(
-    %(attempt_ids)s::bigint [], %(outcomes)s::text [], %(lates)s::boolean [], %(statuses)s::integer [],
-    %(details)s::text []
-) as settled (attempt_id, outcome, late, status, detail)
+from
+    unnest(
+        %(attempt_ids)s::bigint[], %(outcomes)s::text[], %(lates)s::boolean[], %(statuses)s::integer[],
+        %(details)s::text[]
+    ) as settled (attempt_id, outcome, late, status, detail)
 where call.attempt_id = settled.attempt_id;

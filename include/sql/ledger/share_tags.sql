@@ -4,5 +4,5 @@ select
     state,
     epoch
 from passport_ops.tag
-where tag = any(%(tags)s::text [])
+where tag = any(%(tags)s::text[])
 for share skip locked;

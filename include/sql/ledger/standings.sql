@@ -4,4 +4,4 @@ select
     state,
     reason
 from passport_ops.reservation
-where order_key = any(%(order_keys)s::text []);
+where order_key = any(%(order_keys)s::text[]);

@@ -1,7 +1,8 @@
 -- The days before a run's own whose orders still wait and may still be served.
 select distinct business_day
 from passport_ops.reservation
-where state in ('pending', 'calling', 'out_of_stock', 'unknown', 'held')
-and business_day < %(business_day)s
-and (carry_until is null or carry_until >= %(business_day)s)
+where
+    state in ('pending', 'calling', 'out_of_stock', 'unknown', 'held')
+    and business_day < %(business_day)s
+    and (carry_until is null or carry_until >= %(business_day)s)
 order by business_day;

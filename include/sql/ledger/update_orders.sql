@@ -12,8 +12,9 @@ set
     reset_at = case when moved.state = 'reserved' then null else known.reset_at end,
     run_id = %(run_id)s,
     updated_at = clock_timestamp()
-from unnest(
-    %(order_keys)s::text [], %(states)s::text [], %(reasons)s::text [], %(fences)s::bigint [],
-    %(passport_ids)s::bigint []
-) as moved (order_key, state, reason, fence, passport_id)
+from
+    unnest(
+        %(order_keys)s::text[], %(states)s::text[], %(reasons)s::text[], %(fences)s::bigint[],
+        %(passport_ids)s::bigint[]
+    ) as moved (order_key, state, reason, fence, passport_id)
 where known.order_key = moved.order_key;

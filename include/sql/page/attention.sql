@@ -1,0 +1,35 @@
+-- The newest of each kind and how many there are. A day or a campaign hides other orders; what is about a tag, a run or
+-- a row that was not taken belongs to no day here and always shows.
+with hidden as not materialized (
+    select order_key
+    from passport.link_status
+    where business_day <> %(day)s::date or campaign <> %(campaign)s::text
+),
+
+shown as (
+    select
+        attention.*,
+        count(*) over (partition by attention.kind) as of_kind,
+        max(attention.since) over (partition by attention.kind) as newest_of_kind,
+        row_number() over (partition by attention.kind order by attention.since desc nulls last, attention.order_key asc) as place
+    from passport.needs_attention as attention
+    where
+        not exists (
+            select from hidden
+            where hidden.order_key = attention.order_key
+        )
+)
+
+select
+    kind,
+    order_key,
+    tag,
+    row_key,
+    run_id,
+    since,
+    reason,
+    what_to_do,
+    of_kind
+from shown
+where place <= %(rows)s
+order by newest_of_kind desc nulls last, kind asc, place asc

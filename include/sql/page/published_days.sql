@@ -1,0 +1,5 @@
+select
+    business_day,
+    updated_at
+from passport.days
+where business_day = any(%(days)s)
