@@ -103,6 +103,7 @@ def answered(**fields: Any) -> Answered:
             "order_fence": 7,
             "order_has_passport": False,
             "tag_epoch": 3,
+            "tag_resetting": False,
             **fields,
         }
     )
@@ -129,6 +130,8 @@ LATE = {"order_fence": 9}
         pytest.param(LATE, None, A.RESERVED, P.ASSIGNED, R.RESERVED, None, id="late, called for again"),
         pytest.param(LATE, OTHERS, A.DUPLICATE, P.ENDED, None, None, id="late, another order's certificate"),
         pytest.param(LATE | {"tag_epoch": 4}, None, A.ENDED, P.ENDED, None, None, id="late, an older epoch"),
+        pytest.param({"tag_resetting": True}, None, A.RESERVED, P.ASSIGNED, R.RESERVED, None, id="on time, resetting"),
+        pytest.param(LATE | {"tag_resetting": True}, None, A.ENDED, P.ENDED, None, None, id="late, resetting"),
         pytest.param(SERVED, None, A.SPARE, P.SPARE, None, None, id="late, already served"),
         pytest.param(SERVED, SPARE, A.SPARE, None, None, None, id="late, served, the certificate is a spare"),
         pytest.param(SERVED, OWN, A.RESERVED, None, None, None, id="the order's own certificate once more"),

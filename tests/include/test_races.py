@@ -1,0 +1,409 @@
+"""Two writers at the same rows at the same moment: the test holds the lock that makes one wait, and lets go in time."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from include.database import connect
+from include.ledger import Grant, Ledger
+from include.local.processes import wait_until
+from include.sql import sql
+from include.states import AttemptOutcome, ReservationState
+from include.transitions import Step
+from tests.include.planned import DAY, World, a_link, an_answer, order, plan, world
+
+A, R = AttemptOutcome, ReservationState
+PATIENCE = 10
+
+
+@pytest.fixture
+def here(emptied_warehouse: str) -> Iterator[World]:
+    with world(emptied_warehouse) as made:
+        yield made
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(16) as pool:
+        yield pool
+
+
+@contextmanager
+def holding(here: World, lock: str, *values: Any) -> Iterator[Callable[[], None]]:
+    """Holds what ``lock`` locks in a transaction of its own until the given function is called, or the block ends."""
+    with connect(here.uri, application_name="the test") as connection:
+        connection.execute(lock, values)
+        yield connection.rollback
+
+
+def blocked(here: World) -> int:
+    """How many statements wait for a lock in this database right now."""
+    return int(
+        here.one(
+            """
+            select count(*) from pg_stat_activity
+            where datname = current_database() and cardinality(pg_blocking_pids(pid)) > 0
+            """
+        )
+    )
+
+
+def now_blocked(here: World, count: int = 1) -> None:
+    """Waits until so many statements wait for a lock."""
+    assert wait_until(lambda: blocked(here) == count, PATIENCE, 0.01), f"{blocked(here)} instead of {count} wait"
+
+
+def done_or_blocked(here: World, work: "Future[Any]", count: int) -> None:
+    assert wait_until(lambda: work.done() or blocked(here) == count, PATIENCE, 0.01)
+
+
+# -- grant against grant -----------------------------------------------------------------------------------------------
+
+
+def test_of_many_who_ask_for_the_same_orders_at_once_each_order_gets_one_intent(here: World) -> None:
+    keys = [f"A{n:02}" for n in range(20)]
+    run = here.planned(*keys)
+    workers = [here.worker(f"worker {n}", concurrency=100) for n in range(6)]
+    barrier = threading.Barrier(len(workers))
+
+    def ask(worker: Ledger) -> Grant:
+        barrier.wait()
+        return worker.grant(run, keys, slots=100)
+
+    with ThreadPoolExecutor(len(workers)) as pool:
+        grants = list(pool.map(ask, workers))
+    intents = [intent.order_key for grant in grants for intent in grant.intents]
+    assert sorted(intents) == keys
+    assert here.one("select count(*) from passport_ops.attempt") == 20
+    steps = {refusal.step for grant in grants for refusal in grant.refusals}
+    assert steps <= {Step.LEASED, Step.WAIT}
+
+
+def test_many_who_ask_at_once_keep_within_the_cap(here: World) -> None:
+    keys = [f"A{n:02}" for n in range(12)]
+    run = here.planned(*keys)
+    workers = [here.worker(f"worker {n}", concurrency=5) for n in range(4)]
+    barrier = threading.Barrier(len(workers))
+
+    def ask(worker: Ledger) -> Grant:
+        barrier.wait()
+        return worker.grant(run, keys, slots=100)
+
+    with ThreadPoolExecutor(len(workers)) as pool:
+        grants = list(pool.map(ask, workers))
+    assert sum(len(grant.intents) for grant in grants) == 5
+
+
+def test_of_two_runs_of_one_day_only_one_calls_for_an_order(here: World, threads: ThreadPoolExecutor) -> None:
+    first, second = here.planned("A1", run_id="first"), here.planned("A1", run_id="second")
+    with holding(here, "lock table passport_ops.attempt in share mode") as let_go:
+        one = threads.submit(here.grant, first, "A1")
+        now_blocked(here)
+        other = threads.submit(here.grant, second, "A1", by=here.worker("worker 2"))
+        now_blocked(here, 2)
+        let_go()
+        grants = [one.result(PATIENCE), other.result(PATIENCE)]
+    assert [len(grant.intents) for grant in grants] == [1, 0]
+    assert [refusal.step for refusal in grants[1].refusals] == [Step.LEASED]
+
+
+def test_two_first_calls_of_one_run_never_go_together(here: World, threads: ThreadPoolExecutor) -> None:
+    run = here.planned("A1", "B2", opened=False)
+    with holding(here, "lock table passport_ops.attempt in share mode") as let_go:
+        one = threads.submit(here.grant, run, "A1")
+        now_blocked(here)
+        other = threads.submit(here.grant, run, "B2", by=here.worker("worker 2"))
+        now_blocked(here, 2)
+        let_go()
+        grants = [one.result(PATIENCE), other.result(PATIENCE)]
+    assert [len(grant.intents) for grant in grants] == [1, 0]
+
+
+def test_the_last_spare_of_a_tag_goes_to_one_order(here: World, threads: ThreadPoolExecutor) -> None:
+    run = here.planned("A1", "B2", "C3")
+    late = here.intend(run, "A1")
+    here.end_leases()
+    here.answer(here.intend(run, "A1"), a_link("1"))
+    here.answer(late, a_link("2"))
+    with holding(here, "lock table passport_ops.unpublished in share mode") as let_go:
+        one = threads.submit(here.grant, run, "B2")
+        now_blocked(here)
+        other = threads.submit(here.grant, run, "C3", by=here.worker("worker 2"))
+        now_blocked(here, 2)
+        let_go()
+        one.result(PATIENCE)
+        assert [intent.order_key for intent in other.result(PATIENCE).intents] == ["C3"]
+    assert here.passports() == [("1", "assigned", "A1"), ("2", "assigned", "B2")]
+
+
+# -- grant against settle ----------------------------------------------------------------------------------------------
+
+
+def test_an_order_whose_answer_is_being_settled_is_asked_again_soon(here: World, threads: ThreadPoolExecutor) -> None:
+    run = here.planned("A1")
+    intent = here.intend(run, "A1")
+    here.end_leases()
+    with holding(here, "lock table passport_ops.passport in share mode") as let_go:
+        settling = threads.submit(here.ledger.settle, {intent.attempt_id: a_link("1")})
+        now_blocked(here)
+        assert here.refused(run, "A1", by=here.worker("worker 2")).step is Step.WAIT
+        let_go()
+        assert settling.result(PATIENCE)[0].state is R.RESERVED
+    assert here.refused(run, "A1").step is Step.DONE
+
+
+def test_an_intent_that_began_before_a_stop_is_followed_by_none(here: World, threads: ThreadPoolExecutor) -> None:
+    run = here.planned("A1", "B2", "C3")
+    refused = here.intend(run, "A1")
+    with holding(here, "lock table passport_ops.attempt in share row exclusive mode") as let_go:
+        granting = threads.submit(here.grant, run, "B2", by=here.worker("worker 2"))
+        now_blocked(here)
+        stopping = threads.submit(here.ledger.settle, {refused.attempt_id: an_answer(A.REFUSED)})
+        now_blocked(here, 2)
+        let_go()
+        assert len(granting.result(PATIENCE).intents) == 1
+        stopping.result(PATIENCE)
+    assert here.refused(run, "C3").step is Step.STOPPED
+    assert here.one(
+        "select bool_and(intended_at < stopped_at) from passport_ops.attempt "
+        "join passport_ops.run_attempt using (run_id, run_started_at)"
+    )
+
+
+def test_no_intent_slips_in_while_a_stop_is_being_committed(here: World, threads: ThreadPoolExecutor) -> None:
+    run = here.planned("A1", "B2")
+    refused = here.intend(run, "A1")
+    with holding(here, "select from passport_ops.run_attempt for update") as let_go:
+        stopping = threads.submit(here.ledger.settle, {refused.attempt_id: an_answer(A.REFUSED)})
+        now_blocked(here)
+        granting = threads.submit(here.grant, run, "B2", by=here.worker("worker 2"))
+        now_blocked(here, 2)
+        let_go()
+        stopping.result(PATIENCE)
+        assert [refusal.step for refusal in granting.result(PATIENCE).refusals] == [Step.STOPPED]
+
+
+# -- settle against settle ---------------------------------------------------------------------------------------------
+
+
+def test_of_two_orders_that_are_given_one_certificate_at_once_one_gets_it(
+    here: World, threads: ThreadPoolExecutor
+) -> None:
+    run = here.planned("A1", "B2", opened=False)
+    first = here.intend(run, "A1")
+    here.rows.execute("update passport_ops.run set max_duplicates_per_run = 9")
+    other_run = here.planned("A1", "B2", run_id="other")
+    second = here.intend(other_run, "B2")
+    with holding(here, "select from passport_ops.gate for update") as let_go:
+        one = threads.submit(here.ledger.settle, {first.attempt_id: a_link("77")})
+        now_blocked(here)  # it has stored its passport and waits to open its run
+        other = threads.submit(here.worker("worker 2").settle, {second.attempt_id: a_link("77")})
+        now_blocked(here, 2)  # for whether the first one's passport stays
+        let_go()
+        outcomes = [one.result(PATIENCE)[0], other.result(PATIENCE)[0]]
+    assert [done.outcome for done in outcomes] == [A.RESERVED, A.DUPLICATE]
+    assert [done.state for done in outcomes] == [R.RESERVED, R.PENDING]
+    assert here.passports() == [("77", "assigned", "A1"), ("77", "ended", "B2")]
+
+
+def test_a_certificate_whose_first_holder_is_rolled_back_goes_to_the_second(
+    here: World, threads: ThreadPoolExecutor
+) -> None:
+    run = here.planned("A1")
+    intent = here.intend(run, "A1")
+    insert = "insert into passport_ops.passport (certificate_id, link_sha256, state) values ('77', 'x', 'spare')"
+    with holding(here, insert) as let_go:
+        settling = threads.submit(here.ledger.settle, {intent.attempt_id: a_link("77")})
+        now_blocked(here)
+        let_go()
+        assert settling.result(PATIENCE)[0].state is R.RESERVED
+    assert here.passports() == [("77", "assigned", "A1")]
+
+
+def test_one_answer_settled_by_two_processes_at_once_is_one_passport(here: World, threads: ThreadPoolExecutor) -> None:
+    run = here.planned("A1")
+    intent, link = here.intend(run, "A1"), a_link("77")
+    with holding(here, "lock table passport_ops.passport in share mode") as let_go:
+        one = threads.submit(here.ledger.settle, {intent.attempt_id: link})
+        now_blocked(here)
+        other = threads.submit(here.worker("worker 2").settle, {intent.attempt_id: link})
+        now_blocked(here, 2)
+        let_go()
+        assert len(one.result(PATIENCE)) == 1
+        assert other.result(PATIENCE) == []
+    assert here.passports() == [("77", "assigned", "A1")]
+
+
+def test_two_late_links_of_one_order_at_once_give_it_one(here: World, threads: ThreadPoolExecutor) -> None:
+    run = here.planned("A1")
+    first = here.intend(run, "A1")
+    here.end_leases()
+    second = here.intend(run, "A1")
+    here.end_leases()
+    here.rows.execute("update passport_ops.run_attempt set opened_at = null")
+    with holding(here, "select from passport_ops.gate for update") as let_go:
+        one = threads.submit(here.ledger.settle, {first.attempt_id: a_link("1")})
+        now_blocked(here)
+        other = threads.submit(here.worker("worker 2").settle, {second.attempt_id: a_link("2")})
+        now_blocked(here, 2)
+        let_go()
+        one.result(PATIENCE), other.result(PATIENCE)
+    assert here.passports() == [("1", "assigned", "A1"), ("2", "spare", None)]
+
+
+# -- a reset against both ----------------------------------------------------------------------------------------------
+
+
+def close_tag(here: World) -> None:
+    """The first transaction of a reset."""
+    with connect(here.uri) as connection:
+        connection.execute(sql("resetting/lock_tag"), {"tag": "gift"})
+        connection.execute(sql("resetting/close_tag"), {"tag": "gift"})
+
+
+def finish_reset(here: World) -> None:
+    """The last transaction of a reset."""
+    with connect(here.uri) as connection:
+        connection.execute(sql("resetting/lock_tag"), {"tag": "gift"})
+        values = {"tag": "gift", "run_id": "reset", "resetting_since": "infinity", "requeued_campaigns": []}
+        connection.execute(sql("resetting/take_back"), values)
+        connection.execute(sql("resetting/end_passports"), {"tag": "gift"})
+        connection.execute(sql("resetting/next_epoch"), {"tag": "gift"})
+
+
+def test_a_reset_waits_for_an_intent_that_is_being_committed(here: World, threads: ThreadPoolExecutor) -> None:
+    run = here.planned("A1")
+    with holding(here, "lock table passport_ops.attempt in share mode") as let_go:
+        granting = threads.submit(here.grant, run, "A1")
+        now_blocked(here)
+        closing = threads.submit(close_tag, here)
+        now_blocked(here, 2)
+        let_go()
+        assert len(granting.result(PATIENCE).intents) == 1
+        closing.result(PATIENCE)
+    (seconds,) = here.rows.execute(sql("resetting/seconds_to_wait"), {"tag": "gift"}).fetchone() or (None,)
+    assert seconds > 50, "the reset sees the lease that was granted just before it"
+
+
+def test_no_intent_begins_while_a_reset_is_being_committed(here: World) -> None:
+    run = here.planned("A1")
+    with holding(here, "select from passport_ops.tag where tag = 'gift' for update"):
+        assert here.refused(run, "A1").step is Step.WAIT
+    close_tag(here)
+    with holding(here, "select from passport_ops.tag where tag = 'gift' for update"):
+        assert here.refused(run, "A1").step is Step.RESETTING
+    assert here.one("select count(*) from passport_ops.attempt") == 0
+
+
+def test_a_reset_waits_for_a_late_answer_that_is_being_settled(here: World, threads: ThreadPoolExecutor) -> None:
+    run = here.planned("A1")
+    late = here.intend(run, "A1")
+    here.end_leases()
+    here.rows.execute(sql("resetting/lapse_calls"), {"tag": "gift"})
+
+    def reset() -> None:
+        close_tag(here)
+        finish_reset(here)
+
+    insert = "insert into passport_ops.passport (certificate_id, link_sha256, state) values ('77', 'x', 'spare')"
+    with holding(here, insert) as let_go:
+        settling = threads.submit(here.ledger.settle, {late.attempt_id: a_link("77")})
+        now_blocked(here)  # it has seen the epoch and is about to store its passport
+        resetting = threads.submit(reset)
+        done_or_blocked(here, resetting, 2)
+        let_go()
+        assert settling.result(PATIENCE)[0].state is R.RESERVED
+        resetting.result(PATIENCE)
+    assert here.one("select epoch from passport_ops.tag") == 1
+    assert here.passports() == [("77", "ended", "A1")]
+    assert here.state("A1") is R.RESET
+
+
+def test_a_late_link_that_arrives_while_its_tag_is_being_reset_is_never_used(here: World) -> None:
+    run = here.planned("A1")
+    late = here.intend(run, "A1")
+    here.end_leases()
+    close_tag(here)
+    here.rows.execute(sql("resetting/lapse_calls"), {"tag": "gift"})
+    settled = here.answer(late, a_link("77"))
+    assert (settled.outcome, settled.state) == (A.ENDED, R.UNKNOWN)
+    finish_reset(here)
+    assert here.passports() == [("77", "ended", "A1")]
+
+
+def test_a_spare_is_not_given_while_its_tag_is_being_reset(here: World, threads: ThreadPoolExecutor) -> None:
+    run = here.planned("A1", "B2")
+    late = here.intend(run, "A1")
+    here.end_leases()
+    here.answer(here.intend(run, "A1"), a_link("1"))
+    here.answer(late, a_link("2"))
+    with holding(here, "lock table passport_ops.unpublished in share mode") as let_go:
+        giving = threads.submit(here.grant, run, "B2")
+        now_blocked(here)
+        close_tag_soon = threads.submit(close_tag, here)
+        now_blocked(here, 2)
+        let_go()
+        giving.result(PATIENCE), close_tag_soon.result(PATIENCE)
+    finish_reset(here)
+    assert {state for _, state, _ in here.passports()} == {"ended"}
+    assert (here.state("A1"), here.state("B2")) == (R.RESET, R.RESET)
+
+
+# -- an extraction against the rest ------------------------------------------------------------------------------------
+
+
+def register(ledger: Ledger, *keys: str) -> None:
+    orders = [order(key) for key in keys]
+    ledger.register(orders, [], run_id="run", days_read=[DAY], keys_returned=keys, pool_sizes={})
+
+
+def test_an_extraction_and_an_empty_tag_do_not_lock_each_other_out(here: World, threads: ThreadPoolExecutor) -> None:
+    run = here.planned("A1", "B2", "C3")
+    intent = here.intend(run, "C3")
+    with holding(here, "select from passport_ops.reservation where order_key = 'B2' for update") as let_go:
+        registering = threads.submit(register, here.worker("worker 2"), "A1", "B2", "C3")
+        now_blocked(here)
+        settling = threads.submit(here.ledger.settle, {intent.attempt_id: an_answer(A.OUT_OF_STOCK)})
+        done_or_blocked(here, settling, 2)
+        let_go()
+        registering.result(PATIENCE)
+        assert settling.result(PATIENCE)[0].state is R.OUT_OF_STOCK
+
+
+def test_two_extractions_of_one_day_do_not_lock_each_other_out(here: World, threads: ThreadPoolExecutor) -> None:
+    here.planned("A1", "B2", "C3")
+    with holding(here, "select from passport_ops.reservation where order_key = 'C3' for update") as let_go:
+        newer = threads.submit(register, here.ledger, "B2", "C3")
+        now_blocked(here)  # it has B2 and will cancel A1
+        older = threads.submit(register, here.worker("worker 2"), "A1", "B2", "C3")
+        now_blocked(here, 2)  # it has A1 and wants B2
+        let_go()
+        newer.result(PATIENCE), older.result(PATIENCE)
+    assert here.state("A1") in (R.PENDING, R.CANCELLED)
+
+
+def test_an_extraction_that_changes_nothing_holds_no_tag(here: World, threads: ThreadPoolExecutor) -> None:
+    run = here.planned("A1", "B2")
+    with holding(here, "select from passport_ops.reservation where order_key = 'B2' for update") as let_go:
+        registering = threads.submit(register, here.worker("worker 2"), "A1", "B2", "C3")
+        now_blocked(here)
+        assert here.one("select count(*) from (select from passport_ops.tag for share skip locked) as free") == 1
+        let_go()
+        registering.result(PATIENCE)
+    assert here.intend(run, "A1").tag == "gift"
+
+
+def test_two_plans_of_one_run_at_once_deal_it_once(here: World, threads: ThreadPoolExecutor) -> None:
+    here.planned("A1", "B2")
+    with holding(here, "lock table passport_ops.run_order in share mode") as let_go:
+        one = threads.submit(here.ledger.plan_run, plan())
+        now_blocked(here)
+        other = threads.submit(here.worker("worker 2").plan_run, plan())
+        now_blocked(here, 2)
+        let_go()
+        assert one.result(PATIENCE).labels == other.result(PATIENCE).labels == ["A1", "B2"]
+    assert here.one("select count(*) from passport_ops.run_order") == 2
