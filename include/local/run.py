@@ -4,6 +4,7 @@ Sets everything up, loads the demo orders, unpauses the DAGs (their schedule run
 how that day came out and where to look, and stays. A second start continues where the first one was.
 """
 
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -73,6 +74,8 @@ def _run(stack: Stack, settings: Settings, progress: Progress) -> None:
                 load_demo(orders, today, settings.timezone)
                 stale_day.append(load_stale_demo(orders, today, settings.timezone))
 
+    stack.start_databases()
+    check_connections_from_outside(stack, progress)
     stack.start(prepare, progress)
     progress("reading the DAGs")
     stack.api.wait_for_dags(DAGS)
@@ -81,13 +84,34 @@ def _run(stack: Stack, settings: Settings, progress: Progress) -> None:
     wait_for_schedule(stack, progress)
     _summarise(stack, last_ended_day(datetime.now(UTC), settings.timezone))
     _say_where(stack)
-    in_demo = not any(stack.replaced(f"AIRFLOW_CONN_{name}") for name in ("ORDERS_DB", "WAREHOUSE", "NMP"))
-    if in_demo and stale_day and not _is_known(stack, stale_day[0]):
+    if not stack.replaced_connections() and not _is_known(stack, stale_day[0]):
         show_reset(stack, stale_day[0], progress)
     progress("up; Ctrl-C ends everything")
     while True:
         check_parts(stack)
         time.sleep(1)
+
+
+def check_connections_from_outside(stack: Stack, progress: Progress) -> None:
+    """Try the connections that were given from outside; raises ``LocalStackError`` for the first that does not work.
+
+    ``plugins/check_connections.py`` does it with Airflow's own reading of connections, so it is a process of its own.
+    A warehouse from outside is migrated here, before it is tried.
+    """
+    names = stack.replaced_connections()
+    if not names:
+        return
+    progress(f"trying the connections from outside: {', '.join(names)}")
+    migrate(stack.warehouse_uri)
+    environment = {**stack.environment(), "PYTHONPATH": f"{PROJECT}:{PROJECT / 'plugins'}"}
+    check = subprocess.run(
+        [sys.executable, "-m", "check_connections"], env=environment, capture_output=True, text=True, check=False
+    )
+    for line in check.stdout.splitlines():
+        verdict, _, rest = line.partition(" ")
+        if verdict == "FAILED" and rest.strip().split(":")[0] in names:
+            message = f"the connection {rest.strip()}"
+            raise LocalStackError(message)
 
 
 # ---- the daily run ---------------------------------------------------------------------------------------------------

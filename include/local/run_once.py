@@ -28,7 +28,7 @@ from include.local.console import (
 )
 from include.local.demo_orders import load_demo
 from include.local.processes import PROJECT, LocalStackError
-from include.local.run import DAGS, RESERVE, RESET, SQL, unfinished, wait_for
+from include.local.run import DAGS, RESERVE, RESET, SQL, check_connections_from_outside, unfinished, wait_for
 from include.local.source_table import load_csv
 from include.local.stack import Stack
 from include.settings import Settings
@@ -164,6 +164,7 @@ def _run(stack: Stack, request: Request, results: list[Result], progress: Progre
     """Serve the day, keep how it stands as the last of ``results``; gives the run's state."""
     progress("starting PostgreSQL")
     stack.start_databases()
+    check_connections_from_outside(stack, progress)
     _load(stack, request, progress)
     results.append(count(stack.warehouse_uri, request.day, None))
     stack.start(progress=progress, before_scheduler=lambda: _prepare_dags(stack, request.conf))

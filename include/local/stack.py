@@ -34,6 +34,7 @@ from include.sandbox.platform import DEFAULT_KEY
 
 HOST = "127.0.0.1"
 AIRFLOW_DATABASE, ORDERS_DATABASE, WAREHOUSE_DATABASE = "airflow", "shop", "warehouse"
+CONNECTIONS = ("orders_db", "warehouse", "nmp")
 FREE_PORTS = range(20_000, 32_000)
 """Below every system's ephemeral ports, so that no outgoing connection sits on a port while its server restarts."""
 
@@ -151,6 +152,7 @@ class Stack:
             self.start_airflow_server()
         before_scheduler()
         self.scheduler.start()
+        self.triggerer.start()
         self.wait_healthy()
 
     def start_databases(self) -> None:
@@ -174,9 +176,9 @@ class Stack:
         self._migrated.write_text(version("apache-airflow-core"))
 
     def start_airflow_server(self, seconds: float = 120) -> None:
-        """Start what needs no tasks, and wait for the API server: a task whose server is not there would fail."""
-        for part in (self.api_server, self.dag_processor, self.triggerer):
-            part.start()
+        """Start the API server and the DAG processor, and wait: a task whose server is not there would fail."""
+        self.api_server.start()
+        self.dag_processor.start()
         self._wait_for(self.api.is_healthy, self.api_server, seconds)
 
     def wait_healthy(self, seconds: float = 120) -> None:
@@ -248,6 +250,10 @@ class Stack:
     def replaced(self, connection: str) -> bool:
         """Whether a connection (``AIRFLOW_CONN_NMP``…) was given from outside."""
         return bool(self._given(connection))
+
+    def replaced_connections(self) -> list[str]:
+        """The Airflow connections (``nmp``…) that were given from outside."""
+        return [name for name in CONNECTIONS if self.replaced(f"AIRFLOW_CONN_{name.upper()}")]
 
     def environment(self) -> dict[str, str]:
         """The environment of every part: the outside one without its Airflow settings, and what the stack decides."""

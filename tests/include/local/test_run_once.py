@@ -29,6 +29,7 @@ NOTHING = {
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     names = ("DAY", "ORDERS", "CAMPAIGNS", "CONF", "SHOP_TIMEZONE", "AIRFLOW_CONN_ORDERS_DB", "AIRFLOW_CONN_WAREHOUSE")
+    names = (*names, "AIRFLOW_CONN_NMP")
     # Set first: what the command itself puts into the environment is then undone too.
     for name in (*names, "PASSPORT_LINKS_SHOP_TIMEZONE", "PASSPORT_LINKS_CAMPAIGNS_FILE"):
         monkeypatch.setenv(name, "")
@@ -106,6 +107,21 @@ def test_a_warehouse_that_cannot_be_reached_is_named_without_its_password(
         f"No connection to the PostgreSQL database warehouse at 127.0.0.1:{port}: it cannot be reached"
     )
     assert "hunter2" not in error
+
+
+def test_a_platform_that_cannot_be_reached_is_named_before_airflow_starts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    with socket.socket() as taken:  # bound, not listening: refuses connections
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        nmp = f"http://:hunter2@127.0.0.1:{port}/http"
+        code, result, error = _run(monkeypatch, capsys, DAY="2017-11-24", AIRFLOW_CONN_NMP=nmp)
+    assert (code, result["orders"]) == (1, 0)
+    assert error.startswith("the connection nmp: ")
+    assert "refused the connection" in error
+    assert "hunter2" not in error
+    assert not (tmp_path / "state" / "logs" / "scheduler.log").exists()
 
 
 INSERT = """
