@@ -165,6 +165,7 @@ class ReservingEngine:
         self._ledger_lost = False
         self._left_answers_read = False
         self._closing = threading.Event()
+        self._door = threading.Lock()  # nothing comes in once the engine is closing
         self._callers = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="nmp-call")
         self._clerk = threading.Thread(target=self._work, name="ledger-clerk", daemon=True)
         self._clerk.start()
@@ -175,12 +176,13 @@ class ReservingEngine:
         A future that is cancelled withdraws its order; a call under way is settled all the same. Raises
         ``RuntimeError`` once the engine is closed.
         """
-        if self._closing.is_set():
-            message = "the reserving engine is closed"
-            raise RuntimeError(message)
         wanted = [_Waiting(key, run, Future()) for key in order_keys]
-        for waiting in wanted:
-            self._events.put(waiting)
+        with self._door:
+            if self._closing.is_set():
+                message = "the reserving engine is closed"
+                raise RuntimeError(message)
+            for waiting in wanted:
+                self._events.put(waiting)
         return [waiting.future for waiting in wanted]
 
     def reserve_all(
@@ -216,7 +218,8 @@ class ReservingEngine:
 
         While the ledger cannot be written it goes on trying, so that no answer is lost.
         """
-        self._closing.set()
+        with self._door:
+            self._closing.set()
         self._events.put(None)
         self._clerk.join()
         self._callers.shutdown()
@@ -243,6 +246,7 @@ class ReservingEngine:
                 # the name only: the text of an unforeseen error may hold anything
                 log.error("the ledger's clerk failed: %s", type(error).__name__)  # noqa: TRY400
                 self._give_back_all(f"the ledger's clerk failed: {type(error).__name__}")
+        self._take_events(0)  # what came in after the last look
         self._give_back_all("the engine is closing")
         self._ledger.close()
 
