@@ -74,6 +74,7 @@ def _run(stack: Stack, settings: Settings, progress: Progress) -> None:
                 load_demo(orders, today, settings.timezone)
                 stale_day.append(load_stale_demo(orders, today, settings.timezone))
 
+    progress("starting PostgreSQL")
     stack.start_databases()
     check_connections_from_outside(stack, progress)
     stack.start(prepare, progress)

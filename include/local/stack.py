@@ -143,7 +143,8 @@ class Stack:
         ``prepare(stack)`` runs as soon as the databases are there, beside Airflow's own migration: the place for
         migrating the warehouse and loading orders. ``before_scheduler`` runs when the API server answers.
         """
-        progress("starting PostgreSQL")
+        if not self.postgres.is_alive():
+            progress("starting PostgreSQL")
         self.start_databases()
         with _alongside(lambda: prepare(self) if prepare else None, self._wait_for_sandbox):
             progress("preparing Airflow's database" if self._needs_airflow_migration() else "starting Airflow")
