@@ -1,5 +1,6 @@
 """What tests share: a real PostgreSQL for the session, and databases of their own in it."""
 
+import atexit
 import os
 import shutil
 import tempfile
@@ -15,6 +16,11 @@ from include.local.processes import Guard
 from include.local.stack import Ports
 
 _numbers = count(1)
+
+# Airflow writes a configuration and logs where it is told to live, as soon as it is imported.
+os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="passport-links-airflow-home-")
+os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,1 @@
+"""Chaos: a real stack under faults and SIGKILL, and a checker that decides whether the promises held."""
