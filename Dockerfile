@@ -6,9 +6,13 @@ FROM ${AIRFLOW_IMAGE}
 COPY requirements-image.txt /opt/passport-links/
 RUN pip install --no-cache-dir --requirement /opt/passport-links/requirements-image.txt
 
+# Pins that do not fit together fail here and not in a container. (What Airflow writes at its first import is secret.)
+RUN AIRFLOW_HOME=/tmp/build python -c "import airflow.providers.celery.executors.celery_executor_utils, \
+    airflow.providers.fab.auth_manager.fab_auth_manager" && rm -rf /tmp/build
+
 WORKDIR /opt/airflow
 # New volumes take their owner from these folders.
-RUN mkdir -p logs sandbox
+RUN mkdir -p -m 775 logs sandbox
 
 # The image is whole by itself; docker-compose.yaml mounts the three folders over it, so that edits need no new build.
 COPY dags dags
