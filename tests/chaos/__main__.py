@@ -6,6 +6,7 @@ killed with SIGKILL. At the end faults stop, the runs are cleared until every or
 """
 
 import argparse
+import contextlib
 import csv
 import random
 import sys
@@ -22,7 +23,7 @@ import requests
 
 from include.business_day import last_ended_day
 from include.checker import Report, check
-from include.local.processes import LocalStackError
+from include.local.processes import LocalStackError, wait_until
 from include.local.source_table import load_csv
 from include.local.stack import Ports, Stack
 from include.sandbox.errors import SandboxError
@@ -35,6 +36,7 @@ from tests.chaos.turmoil import AMBIGUOUS, FAULTS, Killer
 RESERVE = "reserve_passport_links"
 DAGS = (RESERVE, "reset_stale_reservations", "resolve_attention")
 SETTLING_ROUNDS = 12
+SECONDS_BETWEEN_KILLS = (3.0, 15.0)  # at the longest; sooner when enough calls were made
 ENVIRONMENT = {
     "PASSPORT_LINKS_CALL_DEADLINE_SECONDS": "3",
     "PASSPORT_LINKS_LEASE_SECONDS": "6",
@@ -76,6 +78,7 @@ class Chaos:
     say: Callable[[str], None]
     runs: list[str] = field(default_factory=list)
     clears: int = 0
+    _calls: int = 0
 
     @property
     def sliced_day(self) -> date:
@@ -97,9 +100,9 @@ class Chaos:
         self._start_runs()
         backfills = {self.plan.kills // 3, 2 * self.plan.kills // 3}
         while len(killer.kills) < self.plan.kills:
-            time.sleep(chance.uniform(1.0, 4.0))  # the turmoil's own pace, not a wait for anything
-            self._await_database()
+            self._await_calls(chance)
             killer.strike()
+            self.stack.revive()
             if len(killer.kills) in backfills:
                 self._try(self._backfill)
             self._try(self._clear_ended)
@@ -109,13 +112,16 @@ class Chaos:
 
     def settle(self) -> None:
         """Faults stop; the runs are cleared until every order is served."""
+        self._await_database()
+        self.stack.revive()
+        assert wait_until(self._sandbox_answers, 60)
         self.sandbox.clear_faults()
         self.say("faults stop")
-        for part in self.stack.parts.values():
-            part.start()
+        assert wait_until(self.stack.api.is_healthy, 120)
         self.stack.wait_healthy()
         for _ in range(SETTLING_ROUNDS):
             self._await_runs()
+            self.stack.revive()
             waiting = self.unserved()
             self.say(f"{waiting} orders wait for a link")
             if not waiting:
@@ -162,8 +168,26 @@ class Chaos:
         for run in self.stack.api.runs(RESERVE):
             self.stack.api.wait_for_run(RESERVE, run["dag_run_id"], 1200)
 
+    def _await_calls(self, chance: random.Random) -> None:
+        """Lets some more calls begin before the next kill, so that it meets the work in full swing."""
+        enough = self.calls() + chance.randint(1, 2 * self.plan.orders // self.plan.kills)
+        wait_until(lambda: self.calls() >= enough, chance.uniform(*SECONDS_BETWEEN_KILLS))
+        self._await_database()
+
+    def calls(self) -> int:
+        """How many intents there have been; as many as before while the database is down."""
+        with contextlib.suppress(psycopg.OperationalError):
+            self._calls = int(str(self.ask("select count(*) from passport_ops.attempt")[0][0]))
+        return self._calls
+
     def _await_database(self) -> None:
         self.stack.postgres.wait_ready(60)
+
+    def _sandbox_answers(self) -> bool:
+        try:
+            return bool(self.sandbox.health())
+        except SandboxError:
+            return False
 
     @staticmethod
     def _try(act: Callable[[], None]) -> None:
