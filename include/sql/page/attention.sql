@@ -32,4 +32,5 @@ select
     of_kind
 from shown
 where place <= %(rows)s
-order by newest_of_kind desc nulls last, kind asc, place asc
+-- Rows that were not taken may be many on every day: last.
+order by kind = 'rejected', newest_of_kind desc nulls last, kind asc, place asc
