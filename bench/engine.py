@@ -1,7 +1,7 @@
 """What the ledger costs: the engine beside a plain client with as many threads, on the sandbox, in turn.
 
-``PYTHONPATH=. python bench/engine.py [--orders 1000] [--latency-ms 150] [--rounds 5]``. The last line on standard output
-is one JSON object with the medians in seconds and the median ratio of the rounds.
+``PYTHONPATH=. python bench/engine.py [--orders 1000] [--latency-ms 150] [--rounds 5]``. The last line on standard
+output is one JSON object with the medians in seconds and the median ratio of the rounds.
 """
 
 import argparse

@@ -23,6 +23,7 @@ import requests
 
 from include.business_day import last_ended_day
 from include.checker import Report, check
+from include.local.airflow_api import ENDED
 from include.local.processes import LocalStackError, wait_until
 from include.local.source_table import load_csv
 from include.local.stack import Ports, Stack
@@ -36,7 +37,7 @@ from tests.chaos.turmoil import AMBIGUOUS, FAULTS, Killer
 RESERVE = "reserve_passport_links"
 DAGS = (RESERVE, "reset_stale_reservations", "resolve_attention")
 SETTLING_ROUNDS = 12
-SECONDS_BETWEEN_KILLS = (3.0, 15.0)  # at the longest; sooner when enough calls were made
+SECONDS_BETWEEN_KILLS = (5.0, 40.0)  # at the longest; sooner when enough calls were made
 ENVIRONMENT = {
     "PASSPORT_LINKS_CALL_DEADLINE_SECONDS": "3",
     "PASSPORT_LINKS_LEASE_SECONDS": "6",
@@ -105,7 +106,6 @@ class Chaos:
             self.stack.revive()
             if len(killer.kills) in backfills:
                 self._try(self._backfill)
-            self._try(self._clear_ended)
             if chance.random() < 0.1:
                 self._try(lambda: self._clear(chance.choice(self.runs)))
         return killer
@@ -156,9 +156,9 @@ class Chaos:
     def _clear_ended(self) -> None:
         if not self.unserved():
             return
-        for run_id in self.runs:
-            if self.stack.api.run(RESERVE, run_id)["state"] in ("failed", "success"):
-                self._clear(run_id)
+        for run in self.stack.api.runs(RESERVE):
+            if run["state"] in ENDED:
+                self._clear(run["dag_run_id"])
 
     def _clear(self, run_id: str) -> None:
         self.stack.api.clear_run(RESERVE, run_id)
@@ -171,8 +171,13 @@ class Chaos:
     def _await_calls(self, chance: random.Random) -> None:
         """Lets some more calls begin before the next kill, so that it meets the work in full swing."""
         enough = self.calls() + chance.randint(1, 2 * self.plan.orders // self.plan.kills)
-        wait_until(lambda: self.calls() >= enough, chance.uniform(*SECONDS_BETWEEN_KILLS))
+        wait_until(lambda: self._has_come_to(enough), chance.uniform(*SECONDS_BETWEEN_KILLS), poll=1.0)
         self._await_database()
+
+    def _has_come_to(self, calls: int) -> bool:
+        """Whether there were so many calls; runs that have ended meanwhile are cleared to go on."""
+        self._try(self._clear_ended)
+        return self.calls() >= calls
 
     def calls(self) -> int:
         """How many intents there have been; as many as before while the database is down."""

@@ -69,9 +69,9 @@ class Killer:
     calls_at_kills: int = 0
 
     def strike(self) -> None:
-        """One kill: the next victim of the seed, or another where there is none of that kind at this moment."""
-        wanted = self.chance.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
-        victim = wanted if self._is_there(wanted) else Victim.TRIGGERER
+        """One kill, by the seed's choice among the kinds of process that are there at this moment."""
+        there = {victim: weight for victim, weight in WEIGHTS.items() if self._is_there(victim)}
+        victim = self.chance.choices(list(there), list(there.values()))[0]
         self.calls_at_kills += self._calls_under_way()
         self._kill(victim)
         self.kills.append(victim)
