@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-header
 SANDBOX_PORT ?= 8765
 
-.PHONY: run run-once stop test lint sandbox check migrate install compile help
+.PHONY: run run-once stop test lint bench chaos sandbox check migrate install compile help
 
 run: $(VENV)/.runtime ## the local stack with demo orders, until Ctrl-C (PORT, POSTGRES_PORT, SANDBOX_PORT, SHOP_TIMEZONE, CAMPAIGNS)
 	@exec $(BIN)/python -m include.local.run
