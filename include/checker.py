@@ -94,11 +94,16 @@ def check(warehouse: str, history: Sequence[Mapping[str, Any]]) -> Report:
     with safe_errors("The ledger could not be checked"), connect(warehouse) as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         connection.read_only = True
-        with connection.transaction(), connection.cursor(row_factory=dict_row) as cursor:
-            found = [violation for rule in RULES if (violation := rule.broken(cursor))]
-            attempts = [_Attempt(**row) for row in cursor.execute(sql("checker/attempts"))]
-            passports = [_Passport(**row) for row in cursor.execute(sql("checker/passports"))]
-            counts = cursor.execute(sql("checker/counts")).fetchone() or {}
+        return examine(connection, history)
+
+
+def examine(connection: psycopg.Connection[Any], history: Sequence[Mapping[str, Any]]) -> Report:
+    """Decides the same over a connection that is there; what stands while it reads is what it judges."""
+    with connection.transaction(), connection.cursor(row_factory=dict_row) as cursor:
+        found = [violation for rule in RULES if (violation := rule.broken(cursor))]
+        attempts = [_Attempt(**row) for row in cursor.execute(sql("checker/attempts"))]
+        passports = [_Passport(**row) for row in cursor.execute(sql("checker/passports"))]
+        counts = cursor.execute(sql("checker/counts")).fetchone() or {}
     platform = _Platform.of(history)
     books = _Books(platform, attempts, passports)
     found += books.violations()

@@ -73,7 +73,7 @@ def _copy_of(postgres: EmbeddedPostgres, template: str) -> Iterator[str]:
     postgres.drop_database(name)
 
 
-# --- the ledger's proofs: one database to a module, emptied for each test, and how many steps hypothesis takes
+# --- the ledger's proofs: one database to a module, emptied for each test, and how long hypothesis looks
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +91,6 @@ def emptied_warehouse(shared_warehouse: str) -> str:
     return shared_warehouse
 
 
-hypothesis.settings.register_profile("default", deadline=None, stateful_step_count=40, max_examples=12)
-hypothesis.settings.register_profile("nightly", deadline=None, stateful_step_count=60, max_examples=250)
+hypothesis.settings.register_profile("default", deadline=None, print_blob=True)
+hypothesis.settings.register_profile("nightly", deadline=None, print_blob=True, max_examples=500)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))

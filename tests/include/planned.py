@@ -156,20 +156,21 @@ class World:
         return self.answer(self.intend(run, key), a_link(certificate))
 
     def end_leases(self, *keys: str) -> None:
-        """Lets the leases of calling orders (all, if none is named) be over, as if their time had passed."""
+        """Lets the leases of these orders' calls (of all, if none is named) be over, as if their time had passed."""
+        named = {"all": not keys, "keys": list(keys)}
         self.rows.execute(
             """
             with over as (
                 update passport_ops.reservation set lease_until = clock_timestamp()
-                where state = 'calling' and (%(all)s or order_key = any(%(keys)s)) returning order_key, fence
+                where state = 'calling' and (%(all)s or order_key = any(%(keys)s))
             )
-            update passport_ops.attempt as call set lease_until = clock_timestamp()
-            from over where call.order_key = over.order_key and call.fence = over.fence
+            update passport_ops.attempt set lease_until = clock_timestamp()
+            where outcome is null and lease_until > clock_timestamp() and (%(all)s or order_key = any(%(keys)s))
             """,
-            {"all": not keys, "keys": list(keys)},
+            named,
         )
 
-    def reset(self, tag: str = "gift") -> None:
+    def reset(self, tag: str = "gift", to: str = "reset") -> None:
         """A reset of a tag, as the design has it: close, wait for the last lease, then all in one transaction."""
         self.rows.execute("update passport_ops.tag set state = 'resetting' where tag = %s", [tag])
         self.end_leases()
@@ -178,11 +179,11 @@ class World:
             self.rows.execute(
                 """
                 update passport_ops.reservation as known
-                set state = 'reset', passport_id = null, fence = known.fence + 1, reset_at = clock_timestamp()
+                set state = %s, passport_id = null, fence = known.fence + 1, reset_at = clock_timestamp()
                 from passport_ops.passport as held
                 where held.passport_id = known.passport_id and held.tag = %s and known.state = 'reserved'
                 """,
-                [tag],
+                [to, tag],
             )
             self.rows.execute(
                 """

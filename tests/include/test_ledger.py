@@ -730,3 +730,16 @@ def test_the_day_of_a_carried_over_order_stays_its_own(here: World) -> None:
     here.served(attempt_of(), "A1")
     assert here.ledger.day_standings(DAY_BEFORE) == {"A1": (R.RESERVED, None)}
     assert here.one("select business_day from passport_ops.reservation") == date(2026, 11, 21)
+
+
+def test_a_call_whose_order_was_served_by_a_late_link_still_counts_against_the_cap(emptied_warehouse: str) -> None:
+    with world(emptied_warehouse, concurrency=1) as here:
+        run = here.planned("A1", "B2")
+        late = here.intend(run, "A1")
+        here.end_leases()
+        under_way = here.intend(run, "A1")
+        here.answer(late, a_link())
+        assert here.state("A1") is R.RESERVED
+        assert here.refused(run, "B2").step is Step.WAIT
+        here.answer(under_way, an_answer(A.UNKNOWN))
+        assert here.intend(run, "B2").order_key == "B2"

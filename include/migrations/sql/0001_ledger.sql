@@ -109,8 +109,6 @@ create index reservation_business_day on passport_ops.reservation (business_day)
 create index reservation_tag on passport_ops.reservation (tag);
 create index reservation_unserved on passport_ops.reservation (business_day)
 where state in ('pending', 'calling', 'out_of_stock', 'unknown', 'held');
-create index reservation_lease on passport_ops.reservation (lease_until)
-where state = 'calling';
 comment on table passport_ops.reservation is 'One row per order key that was ever eligible: where it stands.';
 comment on column passport_ops.reservation.order_key is 'What gets exactly one link: the order id, or a brand''s key per bought item.';
 comment on column passport_ops.reservation.order_id is 'The shop''s order id.';
@@ -159,6 +157,8 @@ create table passport_ops.attempt (
 create index attempt_order on passport_ops.attempt (order_key);
 create index attempt_run on passport_ops.attempt (run_id);
 create unique index attempt_fence on passport_ops.attempt (order_key, fence);
+create index attempt_under_way on passport_ops.attempt (lease_until)
+where outcome is null;
 comment on table passport_ops.attempt is 'One row per call to the NMP, committed before it leaves.';
 comment on column passport_ops.attempt.attempt_id is 'Key.';
 comment on column passport_ops.attempt.order_key is 'The order it asks for.';
