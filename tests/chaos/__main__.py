@@ -37,7 +37,7 @@ from tests.chaos.turmoil import AMBIGUOUS, FAULTS, Killer
 RESERVE = "reserve_passport_links"
 DAGS = (RESERVE, "reset_stale_reservations", "resolve_attention")
 SETTLING_ROUNDS = 12
-SECONDS_BETWEEN_KILLS = (5.0, 40.0)  # at the longest; sooner when enough calls were made
+SECONDS_BETWEEN_KILLS = (4.0, 16.0)  # at the longest; sooner when enough calls were made
 ENVIRONMENT = {
     "PASSPORT_LINKS_CALL_DEADLINE_SECONDS": "3",
     "PASSPORT_LINKS_LEASE_SECONDS": "6",
