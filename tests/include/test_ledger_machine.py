@@ -32,7 +32,7 @@ KEYS = ("A1", "B2", "C3", "D4", "E5", "F6")
 TAG_OF = dict.fromkeys(KEYS, "gift") | {"F6": "watch"}
 RUNS = ("run", "other")
 CONCURRENCY = 3
-STEPS = {"default": (10, 35), "nightly": (250, 60)}  # examples, steps of each
+STEPS = {"default": (20, 40), "nightly": (250, 60)}  # examples, steps of each
 
 NOTHING = {
     "throttled": RawAnswer(429, b""),
@@ -193,6 +193,9 @@ class LedgerMachine(RuleBasedStateMachine):
         """What mostly happens: intents, requests and answers in one go; an answer may be held back, and come late."""
         before = len(self.calls)
         self.intend(worker, run_id, set(KEYS))
+        if len(self.calls) == before:
+            self.clear(run_id, opened=True)
+            self.intend(worker, run_id, set(KEYS))
         for call, answer in zip(self.calls[before:], answers, strict=False):
             link = self.nmp.reserve(call.intent.tag, gives=True, again=answer == "again")
             call.raw = LOST["timeout"] if answer == "lost" else RawAnswer(200, (link or "").encode())
@@ -300,17 +303,36 @@ class LedgerMachine(RuleBasedStateMachine):
             if not keys or call.intent.order_key in keys:
                 call.leased = False
 
-    @precondition(_any_answered)
-    @rule(pick=picks, run_id=st.sampled_from(RUNS))
-    def overtake(self, pick: int, run_id: str) -> None:
-        """A lease ends while its answer is held back, and another worker is given a link for the order."""
-        call = self._some(pick, sent=True)
-        self.end_leases({call.intent.order_key})
+    @rule(
+        key=st.sampled_from(KEYS),
+        run_id=st.sampled_from(RUNS),
+        meanwhile=st.sampled_from(("served", "lost", "under way")),
+        late=st.sampled_from(("link", "link", "again", "throttled", "empty", "rubbish", "timeout")),
+    )
+    def come_late(self, key: str, run_id: str, meanwhile: str, late: str) -> None:
+        """A lease ends while its answer is on the way, another worker calls for the order, then the answer comes."""
+        slow = self._begin(0, run_id, key)
+        if slow is None:
+            self.clear(run_id, opened=True)  # its stop, its rests and its budgets may have stood against it
+            slow = self._begin(0, run_id, key)
+        if slow is None:
+            return
+        link = self.nmp.reserve(slow.intent.tag, gives=late not in NOTHING, again=late == "again")
+        slow.raw = {**NOTHING, **LOST}.get(late, RawAnswer(200, (link or "").encode()))
+        self.end_leases({key})
+        other = self._begin(1, run_id, key)
+        if other is not None:
+            link = self.nmp.reserve(other.intent.tag, gives=True)
+            other.raw = LOST["timeout"] if meanwhile == "lost" else RawAnswer(200, (link or "").encode())
+            if meanwhile != "under way":
+                self._finish(other)
+        self._finish(slow)
+        self.intend(0, run_id, {key})  # whatever came late, nobody is called for beside a lease
+
+    def _begin(self, worker: int, run_id: str, key: str) -> Call | None:
         before = len(self.calls)
-        self.intend(1 - call.worker, run_id, {call.intent.order_key})
-        for other in self.calls[before:]:
-            other.raw = RawAnswer(200, (self.nmp.reserve(other.intent.tag, gives=True) or "").encode())
-            self._finish(other)
+        self.intend(worker, run_id, {key})
+        return self.calls[before] if len(self.calls) > before else None
 
     @precondition(_any_unsettled)
     @rule(worker=st.integers(0, 1))
