@@ -38,6 +38,10 @@ CONNECTIONS = ("orders_db", "warehouse", "nmp")
 FREE_PORTS = range(20_000, 32_000)
 """Below every system's ephemeral ports, so that no outgoing connection sits on a port while its server restarts."""
 
+# The executor's workers inherit the scheduler's connections. When it is killed they keep its transaction open, and with
+# it its locks on the runs, so that the next scheduler would pass these by for ever.
+POSTGRES_SETTINGS = {"idle_in_transaction_session_timeout": "20s"}
+
 
 @dataclass(frozen=True)
 class Ports:
@@ -121,7 +125,7 @@ class Stack:
             self.state / "postgres",
             self.ports.postgres,
             log=self.logs / "postgres.log",
-            settings=self._postgres_settings,
+            settings={**POSTGRES_SETTINGS, **(self._postgres_settings or {})},
             guard=self.guard,
         )
         self._secrets = _secrets(self.state / "secrets.json")

@@ -105,6 +105,10 @@ def test_a_killed_triggerer_costs_no_order_its_link(running: Running) -> None:
     assert running.wasted() - wasted <= unknown[0][0]
 
 
+def test_a_transaction_that_a_killed_scheduler_left_open_is_ended_by_the_database(running: Running) -> None:
+    assert running.ask("show idle_in_transaction_session_timeout") == [("20s",)]
+
+
 def test_a_big_day_is_dealt_into_slices_that_workers_serve(running: Running) -> None:
     before = running.given_out()
 
