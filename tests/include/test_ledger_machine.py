@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -437,6 +438,7 @@ SETTLED_STATES = (
 )
 
 
+@pytest.mark.timeout(3600)  # the nightly profile takes some minutes
 def test_no_order_of_events_breaks_a_promise(emptied_warehouse: str) -> None:
     examples, steps = STEPS[os.environ.get("HYPOTHESIS_PROFILE", "default")]
     run_state_machine_as_test(
