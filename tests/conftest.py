@@ -1,6 +1,7 @@
 """What tests share: a real PostgreSQL for the session, and databases of their own in it."""
 
 import atexit
+import logging
 import os
 import shutil
 import tempfile
@@ -21,6 +22,12 @@ _numbers = count(1)
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="passport-links-airflow-home-")
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def _airflow_does_not_set_the_level_of_other_tests() -> None:
+    """Reading a DAG configures the root logger; what a test sees of a log must not depend on the tests before it."""
+    logging.getLogger().setLevel(logging.WARNING)
 
 
 @pytest.fixture(scope="session")
