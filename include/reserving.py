@@ -43,8 +43,8 @@ class Verdict(StrEnum):
     SERVED = "served"  # it has its link, or had one that was claimed or reset
     OUT_OF_STOCK = "out_of_stock"  # its tag is empty or being reset; tried again by the next scheduled run or a clear
     NOT_WANTED = "not_wanted"  # cancelled, or closed by a person
-    ATTENTION = "attention"  # held, or its outcome is unknown and its budget is used up
-    STOPPED = "stopped"  # the run stopped calling
+    ATTENTION = "attention"  # held, unknown with its budget used up, or its answer stopped the run
+    STOPPED = "stopped"  # not asked for, because the run stopped calling
     FAILED = "failed"  # may work when tried again
 
 
@@ -337,6 +337,9 @@ class ReservingEngine:
         if done is not None and not done.late and done.state in _CONCLUDED:
             self._resolve(waiting, Outcome(waiting.order_key, _VERDICTS[done.state], done.state, done.reason))
             return
+        if done is not None and not done.late and MEANINGS[outcome].stops_run:
+            self._resolve(waiting, Outcome(waiting.order_key, Verdict.ATTENTION, done.state, done.reason))
+            return
         desk.ready.append(waiting)
         moment = time.monotonic()
         if desk.never_left and moment - desk.never_left_since > UNREACHABLE_SECONDS:
@@ -430,6 +433,8 @@ class ReservingEngine:
             log.info("order %s: waits %.1f s for a lease to end", refusal.order_key, refusal.wait)
             return True
         verdict = _VERDICTS[refusal.state] if refusal.step is Step.DONE else _REFUSALS[refusal.step]
+        if verdict is Verdict.STOPPED and refusal.state is ReservationState.UNKNOWN:
+            verdict = Verdict.ATTENTION  # it was asked for before the stop
         self._resolve(waiting, Outcome(waiting.order_key, verdict, refusal.state, refusal.reason))
         return True
 

@@ -27,7 +27,7 @@ class ReservePassportLinkOperator(BaseOperator):
 
     template_fields: Sequence[str] = ()
     start_trigger_args = StartTriggerArgs(
-        trigger_cls="reserve_trigger.ReserveTrigger", trigger_kwargs={}, next_method="execute_slice"
+        trigger_cls="reserve_trigger.ReserveTrigger", trigger_kwargs={}, next_method="resume"
     )
     start_from_trigger = settings().start_in_triggerer
 
@@ -35,15 +35,20 @@ class ReservePassportLinkOperator(BaseOperator):
         super().__init__(**kwargs)
         self.order = order
 
-    def execute_slice(self, context: Context, event: Any = None) -> None:  # noqa: ARG002 - Airflow's signature
-        """Goes on in a worker after the trigger found a slice."""
+    def resume(self, context: Context, event: dict[str, Any]) -> None:
+        """Goes on in a worker after the trigger: with its slice of orders, or to fail for a person's attention.
+
+        Raises as ``execute`` does.
+        """
+        if attention := event.get("attention"):
+            raise OrdersNeedAttentionError(attention)
         self.execute(context)
 
     def execute(self, context: Context) -> None:
         """Serves the task's orders in this process.
 
-        Raises ``AirflowSkipException`` when its only order is out of stock or no longer wanted,
-        ``OrdersNotServedError`` for a retry, and ``OrdersNeedAttentionError`` where a retry would not help.
+        Raises ``AirflowSkipException`` when its only order was not asked for (out of stock, no longer wanted, the run
+        stopped), ``OrdersNotServedError`` for a retry, and ``OrdersNeedAttentionError`` where a retry would not help.
         """
         run, map_index = context["dag_run"], context["ti"].map_index or 0
         try:
@@ -70,7 +75,7 @@ class ReservePassportLinkOperator(BaseOperator):
         self.log.info("%d orders: %s", len(outcomes), summary)
         if counts[Verdict.FAILED]:
             raise OrdersNotServedError(summary)
-        if counts[Verdict.STOPPED] or counts[Verdict.ATTENTION]:
+        if counts[Verdict.ATTENTION] or (counts[Verdict.STOPPED] and len(outcomes) > 1):
             raise OrdersNeedAttentionError(summary)
         if outcomes and not counts[Verdict.SERVED]:
             raise AirflowSkipException(summary)

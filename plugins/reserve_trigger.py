@@ -16,8 +16,10 @@ EVENTS = {
     Verdict.SERVED: TaskSuccessEvent,
     Verdict.OUT_OF_STOCK: TaskSkippedEvent,
     Verdict.NOT_WANTED: TaskSkippedEvent,
+    Verdict.STOPPED: TaskSkippedEvent,
+    Verdict.FAILED: TaskFailedEvent,
 }
-"""How a task ends; every other verdict fails it, to be retried."""
+"""How a task ends from here: ``TaskFailedEvent`` is retried. A person's attention fails it at once, in a worker."""
 
 
 class ReserveTrigger(BaseTrigger):
@@ -33,7 +35,7 @@ class ReserveTrigger(BaseTrigger):
         return "reserve_trigger.ReserveTrigger", {}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yields one event: the task's end, or ``sliced`` for a worker to go on."""
+        """Yields one event: the task's end, or what a worker has to go on with (``resume`` of the operator)."""
         task: Any = self.task_instance
         started_at = task.get_template_context()["dag_run"].start_date
         try:
@@ -48,7 +50,12 @@ class ReserveTrigger(BaseTrigger):
             self.log.error("this order could not be served: %s", words)  # noqa: TRY400
             yield TaskFailedEvent()
             return
-        yield EVENTS[outcome.verdict]() if outcome and outcome.verdict in EVENTS else TaskFailedEvent()
+        if outcome is None:
+            yield TaskFailedEvent()
+        elif outcome.verdict in EVENTS:
+            yield EVENTS[outcome.verdict]()
+        else:
+            yield TriggerEvent({"attention": outcome.sentence})  # type: ignore[no-untyped-call]
 
     async def _orders(self, run_id: str, map_index: int) -> tuple[ProcessEngine, tuple[bool, list[str]]]:
         """The engine and this task's orders; waits while the ledger cannot be reached."""

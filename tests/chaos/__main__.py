@@ -37,7 +37,7 @@ from tests.chaos.turmoil import AMBIGUOUS, FAULTS, Killer
 RESERVE = "reserve_passport_links"
 DAGS = (RESERVE, "reset_stale_reservations", "resolve_attention")
 SETTLING_ROUNDS = 12
-SECONDS_BETWEEN_KILLS = (4.0, 16.0)  # at the longest; sooner when enough calls were made
+LONGEST_BETWEEN_KILLS = 60.0  # seconds; sooner when enough calls were made
 ENVIRONMENT = {
     "PASSPORT_LINKS_CALL_DEADLINE_SECONDS": "3",
     "PASSPORT_LINKS_LEASE_SECONDS": "6",
@@ -50,7 +50,8 @@ ENVIRONMENT = {
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "4",
     "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "20",
     "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",
-    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
+    "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
+    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "4",
 }
 
 
@@ -171,7 +172,7 @@ class Chaos:
     def _await_calls(self, chance: random.Random) -> None:
         """Lets some more calls begin before the next kill, so that it meets the work in full swing."""
         enough = self.calls() + chance.randint(1, 2 * self.plan.orders // self.plan.kills)
-        wait_until(lambda: self._has_come_to(enough), chance.uniform(*SECONDS_BETWEEN_KILLS), poll=1.0)
+        wait_until(lambda: self._has_come_to(enough), LONGEST_BETWEEN_KILLS, poll=0.5)
         self._await_database()
 
     def _has_come_to(self, calls: int) -> bool:
