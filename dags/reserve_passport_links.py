@@ -17,7 +17,7 @@ order of its day has no link, and says which and why. `trigger_reset` starts `re
 | what you see | what to do |
 |---|---|
 | `out_of_stock` | mint passports under that tag, then clear the run's `reserve` task, or wait for the next day's run |
-| the run stopped: 401, 403, 404 | mend the connection `nmp`, then clear the run; orders it no longer asked for are skipped |
+| the run stopped (401, 403, 404), other orders skipped | mend the connection `nmp`, then clear the run |
 | the run stopped: unknown outcomes | see whether the NMP is well, then clear the run |
 | `unknown` | each may have cost a passport; clearing asks again within the budget |
 | `held` | decide with `resolve_attention`: release it or close it |

@@ -138,6 +138,26 @@ def test_an_empty_pool_skips_its_orders_fails_the_run_and_a_clear_serves_them(ru
     assert running.published(day) == 4
 
 
+def test_an_answer_that_stops_the_run_fails_its_order_at_once_skips_the_others_and_a_clear_serves_all(
+    running: Running,
+) -> None:
+    day = running.day(11)
+    running.sandbox.queue_fault("redirect")
+
+    run_id = running.run_day(day, expect="failed")
+
+    states = running.task_states(run_id)
+    assert (states["reserve", "failed"], states["reserve", "skipped"]) == (1, 5)
+    assert {task["try_number"] for task in running.stack.api.tasks(RESERVE, run_id) if task["state"] == "failed"} == {1}
+    assert running.calls(run_id) == 1
+    assert "302: the NMP redirects" in running.whole_log(run_id, "check_run")
+
+    running.stack.api.clear_run(RESERVE, run_id)
+    running.await_restart(run_id)
+    running.await_run(run_id)
+    assert running.published(day) == 6
+
+
 @pytest.mark.parametrize(
     ("conf", "sentence"),
     [
@@ -158,11 +178,11 @@ def test_a_run_that_cannot_be_fails_once_with_one_sentence(running: Running, con
 
 
 def test_every_order_has_one_passport_and_every_passport_one_order(running: Running) -> None:
-    assert running.ask("select state, count(*) from passport_ops.reservation group by state") == [("reserved", 124)]
-    assert running.ask("select count(*), count(distinct certificate_id) from passport.links") == [(124, 124)]
+    assert running.ask("select state, count(*) from passport_ops.reservation group by state") == [("reserved", 130)]
+    assert running.ask("select count(*), count(distinct certificate_id) from passport.links") == [(130, 130)]
     assert running.ask("select count(*) from passport_ops.answer") == [(0,)]
     given = [entry for entry in running.sandbox.history() if entry["kind"] == "reserve" and entry["certificate_id"]]
     received = {row[0] for row in running.ask("select certificate_id from passport_ops.passport")}
     lost = {str(entry["certificate_id"]) for entry in given} - received
-    unknown = running.ask("select count(*) from passport_ops.attempt where outcome = 'unknown'")
+    unknown = running.ask("select count(*) from passport_ops.attempt where outcome in ('unknown', 'redirected')")
     assert len(lost) <= unknown[0][0]
