@@ -107,13 +107,21 @@ class Killer:
 
 
 def workers(stack: Stack) -> list[psutil.Process]:
-    """The executor's worker processes: children of the scheduler."""
-    return _children([psutil.Process(stack.scheduler.pid)]) if stack.scheduler.pid else []
+    """The executor's worker processes that are at work: children of the scheduler with a child of their own.
+
+    An idle one is spared. It holds the lock of the executor's queue while it waits, so killing it stops all the others
+    until the scheduler is restarted; that shows nothing of this project.
+    """
+    return [worker for worker in _executor(stack) if _children([worker])]
 
 
 def slice_tasks(stack: Stack) -> list[psutil.Process]:
     """Processes that run a task at this moment: children of the executor's workers."""
-    return _children(workers(stack))
+    return _children(_executor(stack))
+
+
+def _executor(stack: Stack) -> list[psutil.Process]:
+    return _children([psutil.Process(stack.scheduler.pid)]) if stack.scheduler.pid else []
 
 
 def _children(processes: Sequence[psutil.Process]) -> list[psutil.Process]:
