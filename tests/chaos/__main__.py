@@ -32,6 +32,7 @@ from include.sandbox.server import SandboxControl
 from include.settings import Settings
 from include.states import ReservationState
 from include.warehouse import migrate
+from tests.canaries import leaks
 from tests.chaos.turmoil import AMBIGUOUS, FAULTS, Killer
 
 RESERVE = "reserve_passport_links"
@@ -204,14 +205,16 @@ class Chaos:
             return
 
 
-def judge(chaos: Chaos, killer: Killer, report: Report) -> tuple[bool, str]:
+def judge(chaos: Chaos, killer: Killer, report: Report, leaked: list[str]) -> tuple[bool, str]:
     """Whether the run passed, and the verdict in one line."""
     total = chaos.plan.orders + chaos.plan.one_by_one
     [[links]] = chaos.ask("select count(link) from passport.links where state = 'reserved'")
     [[attention]] = chaos.ask(
         """
-        select count(distinct order_key) from passport.needs_attention
-        where order_key is not null and reason is not null
+        select count(distinct needy.order_key)
+        from passport.needs_attention as needy
+        left join passport.links as had on needy.order_key = had.order_key and had.state = 'reserved'
+        where needy.order_key is not null and needy.reason is not null and had.order_key is null
         """
     )
     [[unknown]] = chaos.ask("select count(*) from passport_ops.attempt where outcome = 'unknown' or outcome is null")
@@ -221,13 +224,13 @@ def judge(chaos: Chaos, killer: Killer, report: Report) -> tuple[bool, str]:
     bound = ambiguous + killer.calls_at_kills
     numbers = [int(str(number)) for number in (links, attention, unknown, calls)]
     served = numbers[0] + numbers[1] >= total and numbers[1] <= total * 0.005
-    good = not report.violations and served and numbers[2] <= bound
+    good = not report.violations and not leaked and served and numbers[2] <= bound
     kinds = ", ".join(f"{count} {victim}" for victim, count in sorted(Counter(killer.kills).items()))
     verdict = (
         f"chaos seed={chaos.plan.seed}: {'HELD' if good else 'BROKEN'}: {numbers[0]} of {total} orders have a link, "
-        f"{numbers[1]} need attention, {len(report.violations)} violations; {numbers[3]} calls, {sum(faults.values())} "
-        f"faults, {numbers[2]} of unknown outcome (at most {bound}); {len(killer.kills)} kills ({kinds}), "
-        f"{chaos.clears} clears"
+        f"{numbers[1]} need attention, {len(report.violations)} violations, {len(leaked)} leaks; {numbers[3]} calls, "
+        f"{sum(faults.values())} faults, {numbers[2]} of unknown outcome (at most {bound}); "
+        f"{len(killer.kills)} kills ({kinds}), {chaos.clears} clears"
     )
     return good, verdict
 
@@ -264,7 +267,10 @@ def run(plan: Plan, folder: Path, say: Callable[[str], None]) -> tuple[bool, str
         report = check(stack.warehouse_uri, chaos.sandbox.history())
         for violation in report.violations:
             say(str(violation))
-        return judge(chaos, killer, report)
+        leaked = leaks(stack)
+        for place in leaked:
+            say(f"a secret stands in {place}")
+        return judge(chaos, killer, report, leaked)
 
 
 def main() -> int:
