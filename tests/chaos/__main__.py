@@ -132,7 +132,7 @@ class Chaos:
                 self._try(lambda run_id=run_id: self._clear(run_id))  # type: ignore[misc]
         self._await_runs()
         # publishes what the last runs left
-        self.stack.api.wait_for_run(RESERVE, self.stack.api.trigger(RESERVE, {"day": self.sliced_day.isoformat()}), 600)
+        self._await_run(self.stack.api.trigger(RESERVE, {"day": self.sliced_day.isoformat()}))
 
     def unserved(self) -> int:
         """Orders that are not where they should end."""
@@ -168,7 +168,11 @@ class Chaos:
 
     def _await_runs(self) -> None:
         for run in self.stack.api.runs(RESERVE):
-            self.stack.api.wait_for_run(RESERVE, run["dag_run_id"], 1200)
+            self._await_run(run["dag_run_id"])
+
+    def _await_run(self, run_id: str) -> None:
+        # a scheduler may end by itself long after its database was away
+        self.stack.api.wait_for_run(RESERVE, run_id, 1200, meanwhile=lambda: self.stack.revive() and None)
 
     def _await_calls(self, chance: random.Random) -> None:
         """Lets some more calls begin before the next kill, so that it meets the work in full swing."""
