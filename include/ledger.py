@@ -345,7 +345,7 @@ class Ledger:
             orders = {row["order_key"]: row for row in cursor}
             known = _known(cursor, set(order_keys) - orders.keys()) | orders.keys()
             unread = self._expire(cursor, orders)
-            if any(row["state"] == ReservationState.UNKNOWN for row in orders.values()):
+            if any(row.get("expired") for row in orders.values()):  # they count, and may have stopped the run
                 cursor.execute(sql("ledger/run_attempt"), run.key)
                 tried = cursor.fetchone() or tried
             grant = self._decide(cursor, run, tried, [key for key in order_keys if key in known], orders, unread, slots)

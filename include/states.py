@@ -43,9 +43,6 @@ class PassportState(StrEnum):
     ENDED = "ended"  # reset, from an older epoch, or a duplicate: never used
 
 
-LIVE_PASSPORT_STATES = (PassportState.ASSIGNED, PassportState.SPARE, PassportState.CLAIMED)
-
-
 class TagState(StrEnum):
     """Whether a tag may be asked; ``passport_ops.tag.state``."""
 
