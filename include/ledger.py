@@ -297,18 +297,20 @@ class Ledger:
             cursor.execute(sql("ledger/run_of_task"), {"run_id": run_id})
             row = cursor.fetchone()
         if row is None:
-            message = f"run {run_id} was never planned in this warehouse: clear its extract_orders task"
-            raise LedgerError(message)
+            raise LedgerError(_never_planned(run_id))
         return bool(row["sliced"])
 
-    def orders_of_tasks(self, run_id: str, task_indexes: Sequence[int]) -> dict[int, list[str]]:
-        """The order keys of some mapped tasks of a run, by map index, oldest first."""
+    def orders_of_task(self, run_id: str, task_index: int) -> tuple[bool, list[str]]:
+        """Whether a run is sliced, and the order keys of its mapped task of this index, oldest first.
+
+        No keys where the run, dealt anew, no longer has the task. Raises as ``is_sliced`` does.
+        """
         with self._transaction() as cursor:
-            cursor.execute(sql("ledger/orders_of_tasks"), {"run_id": run_id, "task_indexes": list(task_indexes)})
-            dealt: dict[int, list[str]] = {index: [] for index in task_indexes}
-            for row in cursor:
-                dealt[row["task_index"]].append(row["order_key"])
-        return dealt
+            cursor.execute(sql("ledger/orders_of_task"), {"run_id": run_id, "task_index": task_index})
+            rows = cursor.fetchall()
+        if not rows:
+            raise LedgerError(_never_planned(run_id))
+        return bool(rows[0]["sliced"]), [row["order_key"] for row in rows if row["order_key"] is not None]
 
     def standings(self, order_keys: Sequence[str]) -> dict[str, tuple[ReservationState, str | None]]:
         """State and reason of some orders; a key that the ledger does not know is left out."""
@@ -339,8 +341,7 @@ class Ledger:
             cursor.execute(sql("ledger/run_attempt"), run.key)
             tried = cursor.fetchone()
             if tried is None:
-                message = f"run {run.run_id} was never planned in this warehouse: clear its extract_orders task"
-                raise LedgerError(message)
+                raise LedgerError(_never_planned(run.run_id))
             cursor.execute(sql("ledger/lock_orders"), {"order_keys": list(order_keys)})
             orders = {row["order_key"]: row for row in cursor}
             known = _known(cursor, set(order_keys) - orders.keys()) | orders.keys()
@@ -586,6 +587,10 @@ class _Tag:
         return TagStanding(
             resetting=self.resetting, locked=self.locked, resting=self.resting, has_spare=bool(self.spares)
         )
+
+
+def _never_planned(run_id: str) -> str:
+    return f"run {run_id} was never planned in this warehouse: clear its extract_orders task"
 
 
 def _known(cursor: "psycopg.Cursor[Row]", order_keys: set[str]) -> set[str]:

@@ -2,6 +2,7 @@
 
 import atexit
 import threading
+import time
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,6 +12,8 @@ from include.nmp import NmpClient, NmpConnection
 from include.reserving import EngineSettings, ReservingEngine
 from include.settings import settings
 from nmp_hook import NmpHook
+
+CONNECTIONS_HOLD_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,9 @@ class ProcessEngine:
         self._looking = threading.Lock()
 
     def orders_of_task(self, run_id: str, map_index: int) -> tuple[bool, list[str]]:
-        """Whether the run is sliced, and the order keys of one of its mapped tasks, oldest first."""
+        """Whether the run is sliced, and the order keys of one of its mapped tasks; see ``Ledger.orders_of_task``."""
         with self._looking:
-            return self._ledger.is_sliced(run_id), self._ledger.orders_of_tasks(run_id, [map_index])[map_index]
+            return self._ledger.orders_of_task(run_id, map_index)
 
     def close(self) -> None:
         """Settles what is under way and ends; see ``ReservingEngine.close``."""
@@ -58,6 +61,8 @@ class ProcessEngine:
 
 _lock = threading.Lock()
 _current: tuple[Places, ProcessEngine] | None = None
+_reading = threading.Lock()
+_read: tuple[float, Places] | None = None
 
 
 def process_engine() -> ProcessEngine:
@@ -67,7 +72,7 @@ def process_engine() -> ProcessEngine:
     connection that is missing or wrong.
     """
     global _current  # one engine to a process is the point
-    places = Places(warehouse_uri(), NmpHook().nmp_connection())
+    places = _places()
     with _lock:
         if _current is None or _current[0] != places:
             if _current is not None:
@@ -76,11 +81,22 @@ def process_engine() -> ProcessEngine:
         return _current[1]
 
 
+def _places() -> Places:
+    """What the connections say, or said a moment ago: many triggers begin at once, and Airflow answers one by one."""
+    global _read
+    with _reading:
+        if _read is None or time.monotonic() - _read[0] > CONNECTIONS_HOLD_SECONDS:
+            places = Places(warehouse_uri(), NmpHook().nmp_connection())
+            _read = (time.monotonic(), places)
+        return _read[1]
+
+
 def close_process_engine() -> None:
     """Ends the engine of this process, if it has one; waits until every answer is settled."""
-    global _current
+    global _current, _read
     with _lock:
         current, _current = _current, None
+        _read = None
     if current is not None:
         current[1].close()
 

@@ -47,6 +47,11 @@ class AirflowApi:
             raise requests.HTTPError(message, response=answer)
         return answer.json() if answer.content else None
 
+    def page(self, path: str) -> bytes:
+        """The body of a page of the UI or a plugin, whatever its status, as a logged-in user gets it."""
+        self.get("/version")  # logs in, or again
+        return self._session.get(f"{self.base_url}{path}", timeout=30).content
+
     def get(self, path: str, **params: Any) -> Any:
         """GET below ``/api/v2``."""
         return self.call("GET", path, params=params)

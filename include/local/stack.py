@@ -248,6 +248,11 @@ class Stack:
         return f"http://{HOST}:{self.ports.sandbox}"
 
     @property
+    def sandbox_journal(self) -> Path:
+        """Where the sandbox keeps what it gave out and to whom; it makes the same passphrases of it again."""
+        return self.state / "sandbox.journal"
+
+    @property
     def sandbox_key(self) -> str:
         """The sandbox's API key."""
         return DEFAULT_KEY
@@ -332,7 +337,7 @@ class Stack:
                 [
                     *(sys.executable, "-m", "include.sandbox"),
                     *("--port", str(self.ports.sandbox)),
-                    *("--state", str(self.state / "sandbox.journal")),
+                    *("--state", str(self.sandbox_journal)),
                     *self._sandbox_arguments,
                 ],
                 {**os.environ, "PYTHONPATH": str(PROJECT)},

@@ -97,7 +97,11 @@ def test_a_run_gets_one_task_per_order_oldest_first(here: World) -> None:
     planned = here.ledger.plan_run(plan())
     assert (planned.sliced, planned.orders, planned.labels) == (False, 3, ["B2", "C3", "A1"])
     assert here.ledger.is_sliced("run") is False
-    assert here.ledger.orders_of_tasks("run", [0, 2, 9]) == {0: ["B2"], 2: ["A1"], 9: []}
+    assert [here.ledger.orders_of_task("run", index) for index in (0, 2, 9)] == [
+        (False, ["B2"]),
+        (False, ["A1"]),
+        (False, []),
+    ]
 
 
 def test_above_the_limit_a_run_is_dealt_into_slices(here: World) -> None:
@@ -106,14 +110,16 @@ def test_above_the_limit_a_run_is_dealt_into_slices(here: World) -> None:
     assert (planned.sliced, planned.orders) == (True, 5)
     assert planned.labels == ["slice 1 of 2: 3 orders", "slice 2 of 2: 2 orders"]
     assert here.ledger.is_sliced("run") is True
-    assert here.ledger.orders_of_tasks("run", [0, 1]) == {0: ["A0", "A2", "A4"], 1: ["A1", "A3"]}
+    assert here.ledger.orders_of_task("run", 0) == (True, ["A0", "A2", "A4"])
+    assert here.ledger.orders_of_task("run", 1) == (True, ["A1", "A3"])
 
 
 def test_a_run_planned_again_is_dealt_what_is_left(here: World) -> None:
     run = here.planned("A1", "B2")
     here.served(run, "A1")
     assert here.ledger.plan_run(plan()).labels == ["B2"]
-    assert here.ledger.orders_of_tasks("run", [0, 1]) == {0: ["B2"], 1: []}
+    assert here.ledger.orders_of_task("run", 0) == (False, ["B2"])
+    assert here.ledger.orders_of_task("run", 1) == (False, [])
 
 
 def test_a_held_order_waits_for_a_person_and_gets_no_task(here: World) -> None:
@@ -151,6 +157,8 @@ def test_a_run_that_was_never_planned_is_said_so(here: World) -> None:
         here.grant(attempt_of("other"), "A1")
     with pytest.raises(LedgerError, match="run other was never planned"):
         here.ledger.is_sliced("other")
+    with pytest.raises(LedgerError, match="run other was never planned"):
+        here.ledger.orders_of_task("other", 0)
 
 
 # -- intents -----------------------------------------------------------------------------------------------------------
