@@ -1,29 +1,77 @@
 """The search of promise 6: every link ever given and the API key, looked for where they must not be."""
 
+import json
+import shutil
 import subprocess
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
 from include.local.postgres import BIN
 from include.local.stack import AIRFLOW_DATABASE, Stack
+from include.sandbox.journal import Journal
+from include.sandbox.platform import Platform
 
 RESTRICTED = ("passport.links", "passport_ops.passport", "passport_ops.answer")
 """The tables that may hold a link."""
 
+API_LISTS = {
+    "/dags": "dags",
+    "/dags/~/dagRuns": "dag_runs",
+    "/dags/~/dagRuns/~/taskInstances": "task_instances",
+    "/dags/~/dagRuns/~/taskInstances/~/xcomEntries": "xcom_entries",
+    "/eventLogs": "event_logs",
+    "/assets/events": "asset_events",
+    "/connections": "connections",
+    "/importErrors": "import_errors",
+}
+"""What the REST API tells in lists: path and key."""
 
-def canaries(stack: Stack) -> list[bytes]:
-    """Every passphrase in the warehouse (it stands in each form of its link), and the API key."""
-    query = "select link from passport.links union select link from passport_ops.passport"
-    with psycopg.connect(stack.warehouse_uri) as connection:
-        links = [row[0] for row in connection.execute(query) if row[0] is not None]
-    return [link.partition(",")[2].encode() for link in links] + [stack.sandbox_key.encode()]
 
+class Secrets:
+    """Strings to be looked for: every passphrase (it stands in each form of its link) and the API key."""
 
-def found(haystack: bytes, needles: Iterable[bytes]) -> int:
-    """How many of the needles stand in the haystack."""
-    return sum(needle in haystack for needle in needles)
+    def __init__(self, secrets: Iterable[str]) -> None:
+        self.sought = sorted(set(secrets))
+
+    @classmethod
+    def of(cls, stack: Stack) -> "Secrets":
+        """All that a stack's sandbox ever gave, those included that no ledger saw; and its key."""
+        with tempfile.TemporaryDirectory() as folder:
+            journal = shutil.copy(stack.sandbox_journal, folder)
+            platform = Platform(journal=Journal(Path(journal)))
+        return cls([*platform._passphrases, stack.sandbox_key])
+
+    def files_with_one(self, files: Iterable[Path]) -> list[Path]:
+        """Those of the files in which a secret stands; grep looks for all of them at once."""
+        paths = [str(path) for path in files]
+        if not paths:
+            return []
+        found = self._grep("--files-with-matches", "--null", "--", *paths)
+        return [Path(name) for name in found.decode().split("\0") if name]
+
+    def found_in(self, text: bytes) -> set[str]:
+        """The secrets that stand in the text."""
+        return set(self._grep("--only-matching", given=text).decode().split())
+
+    def _grep(self, *arguments: str, given: bytes | None = None) -> bytes:
+        with self._listed() as listed:
+            command = ["grep", "--fixed-strings", "--text", f"--file={listed}", *arguments]
+            done = subprocess.run(command, input=given, capture_output=True, check=False, env={"LC_ALL": "C"})
+        assert done.returncode in (0, 1), done.stderr.decode()
+        return done.stdout
+
+    @contextmanager
+    def _listed(self) -> Iterator[str]:
+        """The secrets in a file that only we may read: arguments would stand in the list of processes."""
+        with tempfile.NamedTemporaryFile("w") as file:
+            file.write("\n".join(self.sought))
+            file.flush()
+            yield file.name
 
 
 def dump(uri: str, *arguments: str) -> bytes:
@@ -37,13 +85,37 @@ def log_files(stack: Stack) -> list[Path]:
     return [path for path in files if path.is_file()]
 
 
-def leaks(stack: Stack) -> list[str]:
-    """Where a secret stands that must not: files, Airflow's database (XCom, rendered fields, audit log, state store)
-    and the unrestricted part of the warehouse."""
-    needles = canaries(stack)
-    places = [str(path) for path in log_files(stack) if found(path.read_bytes(), needles)]
-    if found(dump(stack.postgres.uri(AIRFLOW_DATABASE)), needles):
-        places.append("Airflow's database")
-    if found(dump(stack.warehouse_uri, *(f"--exclude-table-data={table}" for table in RESTRICTED)), needles):
-        places.append("an unrestricted table of the warehouse")
-    return places
+def bodies(stack: Stack) -> dict[str, bytes]:
+    """What the REST API and the page show to a user who may see everything, by path."""
+    found = {path: json.dumps(stack.api.pages(path, key)).encode() for path, key in API_LISTS.items()}
+    for entry in json.loads(found["/dags/~/dagRuns/~/taskInstances/~/xcomEntries"]):
+        path = (
+            f"/dags/{entry['dag_id']}/dagRuns/{entry['run_id']}/taskInstances/{entry['task_id']}/xcomEntries/"
+            f"{entry['key']}"
+        )
+        found[f"{path} {entry['map_index']}"] = json.dumps(stack.api.get(path, map_index=entry["map_index"])).encode()
+    with psycopg.connect(stack.warehouse_uri) as connection:
+        days = connection.execute("select distinct business_day from passport_ops.reservation").fetchall()
+        some = connection.execute("select min(order_key) from passport_ops.reservation group by state").fetchall()
+    for query in ["", *(f"?day={day}" for (day,) in days), *(f"?order={key}" for (key,) in some)]:
+        found[f"the page {query}"] = stack.api.page(f"/passport-links/{query}")
+    return found
+
+
+def leaks(stack: Stack, more: dict[str, bytes] | None = None) -> list[str]:
+    """Where a secret stands that must not.
+
+    Looks at every file, at Airflow's database (XCom, rendered fields, audit log, state store), at the unrestricted part
+    of the warehouse, at the bodies of the API and the page, and at ``more``, by name.
+    """
+    secrets = Secrets.of(stack)
+    told: dict[str, Any] = {
+        "Airflow's database": dump(stack.postgres.uri(AIRFLOW_DATABASE)),
+        "an unrestricted table of the warehouse": dump(
+            stack.warehouse_uri, *(f"--exclude-table-data={table}" for table in RESTRICTED)
+        ),
+        **bodies(stack),
+        **(more or {}),
+    }
+    places = [str(path) for path in secrets.files_with_one(log_files(stack))]
+    return places + [place for place, text in told.items() if secrets.found_in(text)]

@@ -1,0 +1,276 @@
+"""One chaos run: a real stack, its runs, what is done to it, and how it comes to rest."""
+
+import contextlib
+import csv
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import psycopg
+import requests
+
+from include.business_day import last_ended_day
+from include.checker import check
+from include.local.processes import LocalStackError, wait_until
+from include.local.source_table import load_csv
+from include.local.stack import Ports, Stack
+from include.sandbox.errors import SandboxError
+from include.sandbox.platform import ActOutcome
+from include.sandbox.server import SandboxControl
+from include.settings import Settings
+from include.states import ReservationState
+from include.warehouse import migrate
+from tests.canaries import leaks
+from tests.chaos.turmoil import FAULTS, LATENCY_MILLISECONDS, Killer
+from tests.chaos.verdict import Deeds, Verdict, judge
+
+RESERVE, RESET = "reserve_passport_links", "reset_stale_reservations"
+DAGS = (RESERVE, RESET, "resolve_attention")
+SETTLING_ROUNDS = 12
+LONGEST_BETWEEN_KILLS = 60.0  # seconds; sooner when enough calls were made
+MOST_CLAIMS_AT_ONCE = 3
+ENVIRONMENT = {
+    "PASSPORT_LINKS_CALL_DEADLINE_SECONDS": "3",
+    "PASSPORT_LINKS_LEASE_SECONDS": "6",
+    "PASSPORT_LINKS_RETRY_DELAY_SECONDS": "2",
+    "PASSPORT_LINKS_TASK_TIMEOUT_SECONDS": "900",
+    "PASSPORT_LINKS_MAX_TASKS": "3",
+    "PASSPORT_LINKS_MAX_UNKNOWN_PER_RUN": "10000",
+    "PASSPORT_LINKS_MAX_CALLS_PER_ORDER": "4",
+    # Airflow notices the dead sooner than by default
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "4",
+    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "20",
+    "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",
+    "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
+    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "4",
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a chaos run was asked for."""
+
+    seed: int
+    orders: int
+    kills: int
+
+    @property
+    def one_by_one(self) -> int:
+        """Orders that get a task each."""
+        return max(self.orders // 20, 5)
+
+    @property
+    def total(self) -> int:
+        """All orders."""
+        return self.orders + self.one_by_one
+
+
+@dataclass
+class Chaos:
+    """One chaos run on a started stack."""
+
+    plan: Plan
+    stack: Stack
+    newest: date
+    say: Callable[[str], None]
+    runs: list[str] = field(default_factory=list)
+    clears: int = 0
+    claims: int = 0
+    _calls: int = 0
+
+    def __post_init__(self) -> None:
+        self.chance = random.Random(self.plan.seed)
+        self.killer = Killer(self.stack, self.chance)
+        self.sandbox = SandboxControl(self.stack.sandbox_url)
+
+    @property
+    def sliced_day(self) -> date:
+        """The day of the many orders; the schedule's look-back reaches it."""
+        return self.newest - timedelta(days=1)
+
+    @property
+    def small_day(self) -> date:
+        """The day of the orders with a task each."""
+        return self.newest - timedelta(days=2)
+
+    # ---- fire ----------------------------------------------------------------------------------------------------
+
+    def rage(self) -> None:
+        """Starts the runs, then kills, clears, backfills and claims until the kills are spent."""
+        self.sandbox.set_switches(latency_ms=LATENCY_MILLISECONDS)
+        self.sandbox.set_faults(FAULTS)
+        for dag in DAGS:
+            self.stack.api.unpause(dag)
+        self._start_runs()
+        backfills = {self.plan.kills // 3, 2 * self.plan.kills // 3}
+        for number in range(1, self.plan.kills + 1):
+            self._await_full_swing()
+            kill = self.killer.strike()
+            self.stack.revive()
+            self.say(f"kill {number} of {self.plan.kills}: {kill.victim}; {self._progress()}")
+            if number in backfills:
+                self._try(self._backfill)
+            if self.chance.random() < 0.1:
+                self._try(lambda: self._clear(self.chance.choice(self.runs)))
+            self._try(self._claim_some)
+
+    def _start_runs(self) -> None:
+        """The schedule has started its own; by hand the day of the many orders is started twice."""
+        for _ in range(2):
+            conf = {"day": self.sliced_day.isoformat(), "per_order_limit": 0}
+            self.runs.append(self.stack.api.trigger(RESERVE, conf))
+        self.runs.append(self.stack.api.trigger(RESERVE, {"day": self.small_day.isoformat()}))
+
+    def _await_full_swing(self) -> None:
+        """Lets some more calls begin before the next kill, and waits until some are under way."""
+        enough = self._count_calls() + self.chance.randint(1, max(1, 3 * self.plan.orders // (2 * self.plan.kills)))
+        wait_until(lambda: self._has_come_to(enough), LONGEST_BETWEEN_KILLS, poll=1)
+        self.stack.postgres.wait_ready(60)
+        wait_until(self._is_calling, 10)
+
+    def _has_come_to(self, calls: int) -> bool:
+        """Whether there were so many calls; runs that failed meanwhile are cleared to go on."""
+        self._try(self._clear_failed)
+        return self._count_calls() >= calls
+
+    def _is_calling(self) -> bool:
+        query = "select count(*) from passport_ops.attempt where outcome is null and lease_until > clock_timestamp()"
+        return bool(self.ask(query)[0][0])
+
+    def _backfill(self) -> None:
+        first, last = f"{self.small_day}T00:00:00Z", f"{self.sliced_day}T23:59:59Z"
+        self.stack.api.backfill(RESERVE, first, last, reprocess="completed")
+        self.say("a backfill of all runs begins")
+
+    def _clear_failed(self) -> None:
+        for run in self.stack.api.runs(RESERVE, state=["failed"]):
+            self._clear(run["dag_run_id"], only_failed=self.chance.random() < 0.5)
+
+    def _clear(self, run_id: str, *, only_failed: bool = False) -> None:
+        self.stack.api.clear_run(RESERVE, run_id, only_failed=only_failed)
+        self.clears += 1
+
+    def _claim_some(self) -> None:
+        """Customers claim a few of the links that were published."""
+        query = "select link from passport.links where state = 'reserved' order by order_key"
+        links = [str(row[0]) for row in self.ask(query)]
+        for link in self.chance.sample(links, k=min(len(links), MOST_CLAIMS_AT_ONCE)):
+            self.claims += self.sandbox.claim(link) is ActOutcome.DONE
+
+    # ---- rest ----------------------------------------------------------------------------------------------------
+
+    def settle(self) -> None:
+        """Faults stop; the runs are cleared until every order is served, then published with what was claimed."""
+        self.stack.postgres.wait_ready(60)
+        self.stack.revive()
+        assert wait_until(self._sandbox_answers, 60)
+        self.sandbox.clear_faults()
+        self.sandbox.set_switches(latency_ms=0)
+        self.say(f"faults stop; {self._progress()}")
+        assert wait_until(self.stack.api.is_healthy, 120)
+        self.stack.wait_healthy()
+        for _ in range(SETTLING_ROUNDS):
+            for run in self.stack.api.runs(RESERVE):
+                self._await_run(RESERVE, run["dag_run_id"])
+            if not self.unserved():
+                break
+            self.say(self._progress())
+            for run_id in self.runs:
+                self._try(lambda run_id=run_id: self._clear(run_id))  # type: ignore[misc]
+        last = self.stack.api.trigger(RESERVE, {"day": self.sliced_day.isoformat()})
+        self._await_run(RESERVE, last)
+        self._await_run(RESET, f"after__{last}")
+
+    def deeds(self) -> Deeds:
+        """What was done to the stack."""
+        return Deeds(
+            seed=self.plan.seed,
+            orders=self.plan.total,
+            kills=self.killer.kills,
+            faults=Counter(self.sandbox.counters()["faults"]),
+            claims=self.claims,
+            clears=self.clears,
+        )
+
+    def unserved(self) -> int:
+        """Orders that are not where they should end."""
+        ended = [ReservationState.RESERVED.value, ReservationState.CLAIMED.value, ReservationState.HELD.value]
+        return int(
+            str(self.ask("select count(*) from passport_ops.reservation where not state = any(%s)", ended)[0][0])
+        )
+
+    def ask(self, query: str, *parameters: object) -> list[tuple[object, ...]]:
+        """Rows of the warehouse."""
+        with psycopg.connect(self.stack.warehouse_uri) as connection:
+            return connection.execute(query.encode(), parameters).fetchall()
+
+    def _await_run(self, dag: str, run_id: str) -> None:
+        # a scheduler may end by itself long after its database was away
+        self.stack.api.wait_for_run(dag, run_id, 1200, meanwhile=lambda: self.stack.revive() and None)
+
+    def _count_calls(self) -> int:
+        """How many intents there have been; as many as before while the database is down."""
+        with contextlib.suppress(psycopg.OperationalError):
+            self._calls = int(str(self.ask("select count(*) from passport_ops.attempt")[0][0]))
+        return self._calls
+
+    def _progress(self) -> str:
+        with contextlib.suppress(psycopg.OperationalError):
+            return f"{self._count_calls()} calls, {self.unserved()} of {self.plan.total} orders wait for a link"
+        return "the warehouse is down"
+
+    def _sandbox_answers(self) -> bool:
+        try:
+            return bool(self.sandbox.health())
+        except SandboxError:
+            return False
+
+    @staticmethod
+    def _try(act: Callable[[], None]) -> None:
+        """What needs a part that was just killed is left for the next time."""
+        with contextlib.suppress(requests.RequestException, psycopg.OperationalError, LocalStackError, SandboxError):
+            act()
+
+
+def run(plan: Plan, folder: Path, say: Callable[[str], None], *, log_statements: bool = True) -> Verdict:
+    """One chaos run with its state in ``folder``. PostgreSQL logs every statement, so that the search sees them."""
+    newest = last_ended_day(datetime.now(UTC), Settings().timezone)
+    _write_orders(folder / "orders.csv", plan, newest)
+
+    def prepare(stack: Stack) -> None:
+        migrate(stack.warehouse_uri)
+        with psycopg.connect(stack.orders_uri) as orders:
+            load_csv(orders, folder / "orders.csv")
+
+    with Stack(
+        folder / "state",
+        Ports.free(),
+        environment=ENVIRONMENT,
+        postgres_settings={"log_statement": "all"} if log_statements else None,
+        sandbox_arguments=("--seed", str(plan.seed)),
+    ) as stack:
+        stack.start(prepare, say)
+        stack.api.wait_for_dags(DAGS)
+        chaos = Chaos(plan, stack, newest, say)
+        chaos.rage()
+        chaos.settle()
+        say("the checker reads the history and the ledger")
+        report = check(stack.warehouse_uri, chaos.sandbox.history())
+        say("every file, database and answer is searched for secrets")
+        return judge(stack.warehouse_uri, chaos.deeds(), report, leaks(stack))
+
+
+def _write_orders(path: Path, plan: Plan, newest: date) -> None:
+    """The orders of the two days, as a shop's CSV."""
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["order_id", "customer_id", "product", "status", "ordered_at", "paid_at"])
+        for age, orders in ((1, plan.orders), (2, plan.one_by_one)):
+            day = newest - timedelta(days=age)
+            for number in range(orders):
+                paid = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(seconds=number)
+                rows.writerow([f"{day}-{number:06}", f"c{number}", "", "paid", paid.isoformat(), paid.isoformat()])

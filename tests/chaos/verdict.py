@@ -1,0 +1,114 @@
+"""Whether a chaos run passed: what the checker found, what was leaked, and whether every order got its link."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import psycopg
+
+from include.checker import Report
+from include.sandbox.faults import Fault
+from tests.chaos.turmoil import Kill
+
+AMBIGUOUS = (
+    Fault.LOST_ANSWER,
+    Fault.SERVER_ERROR_BEFORE,
+    Fault.SERVER_ERROR_AFTER,
+    Fault.CONNECTION_RESET,
+    Fault.TRUNCATED,
+    Fault.DRIP,
+)
+"""After these nobody can know whether a passport was consumed (a redirect has an outcome of its own)."""
+
+MOST_WITHOUT_A_LINK = 0.005  # of all orders, each with a true reason
+
+COUNTS = """
+select
+    (select count(link) from passport.links where state in ('reserved', 'claimed')) as links,
+    (select count(*) from passport.links where state = 'claimed') as claims,
+    (
+        select count(distinct needy.order_key)
+        from passport.needs_attention as needy
+        inner join passport_ops.reservation as known on needy.order_key = known.order_key
+        where
+            known.passport_id is null
+            and needy.reason is not null
+            and exists (
+                select from passport_ops.attempt as call
+                where
+                    call.order_key = needy.order_key
+                    and call.outcome in ('unknown', 'redirected', 'unreadable', 'wrong_link', 'duplicate')
+            )
+    ) as in_need,
+    (select count(*) from passport_ops.attempt where outcome is distinct from 'not_sent') as calls,
+    (select count(*) from passport_ops.attempt where outcome = 'unknown' or outcome is null) as unknown
+"""
+"""An order is in need with a true reason where a call of possible consumption stands behind it."""
+
+UNDER_WAY = """
+select count(*) from passport_ops.attempt as call
+where exists (
+    select from unnest(%s::timestamptz[], %s::timestamptz[]) as kill (began, ended)
+    where
+        call.intended_at <= kill.ended
+        and call.lease_until >= kill.began
+        and (call.answered_at is null or call.answered_at >= kill.began)
+)
+"""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a chaos run: whether every promise held, in one line, and what did not, row by row."""
+
+    held: bool
+    line: str
+    findings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Deeds:
+    """What was done to a stack, by the sandbox's counters and our own."""
+
+    seed: int
+    orders: int
+    kills: Sequence[Kill]
+    faults: Counter[str]
+    claims: int
+    clears: int
+
+    @property
+    def ambiguous(self) -> int:
+        """Faults whose outcome nobody can know."""
+        return sum(self.faults[fault.value] for fault in AMBIGUOUS)
+
+
+def judge(warehouse: str, deeds: Deeds, report: Report, leaked: Sequence[str]) -> Verdict:
+    """Decides from the ledger at ``warehouse`` (libpq URI), the checker's report and the places that hold a secret."""
+    with psycopg.connect(warehouse) as connection:
+        row = connection.execute(COUNTS).fetchone()
+        assert row is not None
+        links, claims, in_need, calls, unknown = row
+        moments = [[kill.began for kill in deeds.kills], [kill.ended for kill in deeds.kills]]
+        under_way = connection.execute(UNDER_WAY, moments).fetchone()
+        assert under_way is not None
+    bound = deeds.ambiguous + under_way[0]
+    findings = [*map(str, report.violations), *(f"a secret stands in {place}" for place in leaked)]
+    if links + in_need != deeds.orders:
+        findings.append(f"{deeds.orders} orders, but {links} have a link and {in_need} need attention")
+    if in_need > deeds.orders * MOST_WITHOUT_A_LINK:
+        findings.append(f"{in_need} orders need attention, more than {MOST_WITHOUT_A_LINK:.1%}")
+    if unknown > bound:
+        findings.append(f"{unknown} calls of unknown outcome, but only {bound} can be")
+    if claims != deeds.claims:
+        findings.append(f"{deeds.claims} customers claimed, and {claims} claims are published")
+    kinds = Counter(kill.victim for kill in deeds.kills)
+    killed = ", ".join(f"{count} {victim}" for victim, count in sorted(kinds.items()))
+    line = (
+        f"chaos seed={deeds.seed}: {'BROKEN' if findings else 'HELD'}: {links} of {deeds.orders} orders have a link, "
+        f"{in_need} need attention, {len(report.violations)} violations, {len(leaked)} leaks; {calls} calls, "
+        f"{deeds.faults.total()} faults, {unknown} of unknown outcome (at most {bound}: {deeds.ambiguous} faults, "
+        f"{under_way[0]} calls at kills); {len(deeds.kills)} kills ({killed}), {deeds.clears} clears, "
+        f"{claims} claims"
+    )
+    return Verdict(not findings, line, tuple(findings))
