@@ -18,13 +18,13 @@ FAULTS = [
     FaultRule(fault=Fault.SERVER_ERROR_AFTER, probability=0.03),
     FaultRule(fault=Fault.CONNECTION_RESET, probability=0.02),
     FaultRule(fault=Fault.TRUNCATED, probability=0.01),
-    FaultRule(fault=Fault.REDIRECT, probability=0.0005, burst=10),
-    FaultRule(fault=Fault.REDIRECT, probability=0.0005, burst=10, commit=True),
+    FaultRule(fault=Fault.REDIRECT, probability=0.001, burst=5),
+    FaultRule(fault=Fault.REDIRECT, probability=0.001, burst=5, commit=True),
     FaultRule(fault=Fault.DRIP, probability=0.01, seconds=1.0),
     FaultRule(fault=Fault.TOO_MANY_REQUESTS, probability=0.001, burst=10, retry_after=1),
     FaultRule(fault=Fault.DUPLICATE, probability=0.002, limit=1),
 ]
-"""The mix. One call in a hundred is redirected, ten in a row, as by a gateway that is set up wrong for a moment: each
+"""The mix. One call in a hundred is redirected, five in a row, as by a gateway that is set up wrong for a moment: each
 redirect stops its run, and one at a time they would leave little but runs that start."""
 
 LATENCY_MILLISECONDS = (50, 300)

@@ -1,20 +1,24 @@
 """One real Airflow, PostgreSQL and sandbox for all integration tests; every test has business days of its own."""
 
 import csv
+import json
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from email import message_from_bytes
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from aiosmtpd.controller import Controller
 
 from include.business_day import last_ended_day
 from include.local.processes import wait_until
 from include.local.source_table import load_csv
-from include.local.stack import Stack
+from include.local.stack import HOST, Ports, Stack
 from include.sandbox.server import SandboxControl
 from include.settings import Settings
 from include.warehouse import migrate
@@ -40,6 +44,7 @@ ORDERS_BY_AGE = {
     13: (30, ""),
     14: (30, ""),
     15: (4, "Scarce"),
+    16: (24, ""),
 }
 SETTINGS = {
     "PASSPORT_LINKS_CALL_DEADLINE_SECONDS": "5",
@@ -50,6 +55,36 @@ SETTINGS = {
     "PASSPORT_LINKS_CONCURRENCY": "8",
 }
 
+MAIL_POLICY = """
+def task_policy(task):
+    wanted = {"email": ["oncall@brand.example"], "email_on_failure": True, "email_on_retry": True}
+    if hasattr(task, "partial_kwargs"):
+        task.partial_kwargs.update(wanted)
+    else:
+        for name, value in wanted.items():
+            setattr(task, name, value)
+"""
+"""What an operator may lay over every task: Airflow's own mails about failures and retries."""
+
+
+class MailServer:
+    """Takes in every mail that Airflow sends."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.port = Ports.free().sandbox
+
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: ARG002, N802 - aiosmtpd's own
+        parts = [part for part in message_from_bytes(envelope.content).walk() if not part.is_multipart()]
+        self.texts += [part.get_payload(decode=True).decode() for part in parts]
+        return "250 OK"
+
+    @property
+    def connection(self) -> str:
+        """Airflow's connection to it."""
+        extra = {"disable_ssl": True, "disable_tls": True}
+        return json.dumps({"conn_type": "smtp", "host": HOST, "port": self.port, "extra": extra})
+
 
 @dataclass
 class Running:
@@ -58,6 +93,7 @@ class Running:
     stack: Stack
     sandbox: SandboxControl
     newest: date
+    mails: list[str]
 
     def day(self, days_ago: int) -> date:
         """The business day so many days ago; yesterday is 1."""
@@ -87,6 +123,12 @@ class Running:
     def await_restart(self, run_id: str) -> None:
         """Awaits that a cleared run is under way again."""
         assert wait_until(lambda: self.stack.api.run(RESERVE, run_id)["state"] in ("queued", "running"), 60)
+
+    def release(self, order_key: str) -> None:
+        """Decides, as a person does, that a held order is to be asked for again."""
+        conf = {"order_key": order_key, "action": "release", "reason": "looked up, nothing came of it"}
+        run_id = self.stack.api.trigger("resolve_attention", conf)
+        assert self.stack.api.wait_for_run("resolve_attention", run_id, 120)["state"] == "success"
 
     def task_states(self, run_id: str) -> Counter[tuple[str, str]]:
         """How many task instances of a run are in which state."""
@@ -124,15 +166,37 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         with psycopg.connect(stack.orders_uri) as orders:
             load_csv(orders, folder / "orders.csv")
 
-    environment = {**SETTINGS, "PASSPORT_LINKS_CAMPAIGNS_FILE": str(folder / "campaigns.yaml")}
-    with Stack(folder / "state", environment=environment, postgres_settings={"log_statement": "all"}) as stack:
+    mails = MailServer()
+    environment = {
+        **SETTINGS,
+        "PASSPORT_LINKS_CAMPAIGNS_FILE": str(folder / "campaigns.yaml"),
+        "AIRFLOW_CONN_SMTP_DEFAULT": mails.connection,
+    }
+    policies = folder / "state" / "airflow" / "config" / "airflow_local_settings.py"
+    policies.parent.mkdir(parents=True)
+    policies.write_text(MAIL_POLICY)
+    mail_server = Controller(mails, HOST, mails.port)
+    mail_server.start()
+    with (
+        ending(mail_server),
+        Stack(folder / "state", environment=environment, postgres_settings={"log_statement": "all"}) as stack,
+    ):
         stack.start(prepare)
         stack.api.wait_for_dags(DAGS)
         sandbox = SandboxControl(stack.sandbox_url)
         sandbox.create_pool("it-scarce", 2)
         for dag in DAGS[1:]:
             stack.api.unpause(dag)
-        yield Running(stack, sandbox, newest)
+        yield Running(stack, sandbox, newest, mails.texts)
+
+
+@contextmanager
+def ending(server: Controller) -> Iterator[None]:
+    """Stops the mail server at the end of the block."""
+    try:
+        yield
+    finally:
+        server.stop()
 
 
 def _write_orders(path: Path, newest: date) -> None:

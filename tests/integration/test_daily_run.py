@@ -3,9 +3,13 @@
 The tests share one running stack and build on each other in the order they stand here.
 """
 
+from collections import Counter
+
 import pytest
 
+from include.checker import check
 from include.local.processes import wait_until
+from include.sandbox.faults import Fault
 from tests.integration.conftest import RESERVE, Running
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(420), pytest.mark.xdist_group("integration")]
@@ -177,12 +181,43 @@ def test_a_run_that_cannot_be_fails_once_with_one_sentence(running: Running, con
     assert running.given_out() == before
 
 
+def test_a_day_under_every_fault_is_served_when_a_person_has_decided(running: Running) -> None:
+    day = running.day(16)
+    before = Counter(running.sandbox.counters()["faults"])
+    for fault in Fault:
+        running.sandbox.queue_fault(fault.value)
+
+    run_id = running.run_day(day, expect="failed")
+    for _ in range(6):
+        for (order_key,) in running.ask("select order_key from passport_ops.reservation where state = 'held'"):
+            running.release(order_key)
+        running.stack.api.clear_run(RESERVE, run_id)
+        running.await_restart(run_id)
+        if running.stack.api.wait_for_run(RESERVE, run_id, 300)["state"] == "success":
+            break
+
+    assert running.published(day) == 24
+    assert Counter(running.sandbox.counters()["faults"]) - before == dict.fromkeys((fault.value for fault in Fault), 1)
+    assert {row[0] for row in running.ask("select outcome from passport_ops.attempt where run_id = %s", run_id)} == {
+        "duplicate",
+        "redirected",
+        "reserved",
+        "throttled",
+        "unknown",
+        "unreadable",
+        "wrong_link",
+    }
+
+
 def test_every_order_has_one_passport_and_every_passport_one_order(running: Running) -> None:
-    assert running.ask("select state, count(*) from passport_ops.reservation group by state") == [("reserved", 130)]
-    assert running.ask("select count(*), count(distinct certificate_id) from passport.links") == [(130, 130)]
-    assert running.ask("select count(*) from passport_ops.answer") == [(0,)]
+    assert running.ask("select state, count(*) from passport_ops.reservation group by state") == [("reserved", 154)]
+    assert running.ask("select count(*), count(distinct certificate_id) from passport.links") == [(154, 154)]
+    kept = "select outcome from passport_ops.answer join passport_ops.attempt using (attempt_id) order by outcome"
+    assert running.ask(kept) == [("unreadable",), ("wrong_link",)]
     given = [entry for entry in running.sandbox.history() if entry["kind"] == "reserve" and entry["certificate_id"]]
     received = {row[0] for row in running.ask("select certificate_id from passport_ops.passport")}
     lost = {str(entry["certificate_id"]) for entry in given} - received
-    unknown = running.ask("select count(*) from passport_ops.attempt where outcome in ('unknown', 'redirected')")
+    explained = ("unknown", "redirected", "unreadable", "wrong_link")
+    unknown = running.ask("select count(*) from passport_ops.attempt where outcome = any(%s)", list(explained))
     assert len(lost) <= unknown[0][0]
+    assert check(running.stack.warehouse_uri, running.sandbox.history()).violations == ()

@@ -31,5 +31,10 @@ def test_the_search_looks_at_what_the_api_and_the_page_show(running: Running) ->
     assert str(running.day(1)).encode() in shown["the page "]
 
 
+def test_the_search_looks_at_the_mails_about_failures(running: Running) -> None:
+    assert any("2 of 4 orders have a link (2 out_of_stock)" in text for text in running.mails)
+    assert any("302: the NMP redirects" in text for text in running.mails)
+
+
 def test_no_secret_stands_anywhere_else(running: Running) -> None:
-    assert leaks(running.stack) == []
+    assert leaks(running.stack, {"a mail": "\n".join(running.mails).encode()}) == []

@@ -1,12 +1,16 @@
 """One helper decides which business day a run serves."""
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
+from airflow.timetables.base import TimeRestriction
+from airflow.timetables.interval import CronDataIntervalTimetable
+from pendulum import datetime as at
 
+from include.settings import Settings
 from run_day import run_day
 
 
@@ -46,3 +50,29 @@ def test_a_manual_run_ignores_the_interval_that_a_logical_date_gives_it() -> Non
 def test_a_day_that_cannot_be_served_fails_without_a_retry(day: str, sentence: str) -> None:
     with pytest.raises(AirflowFailException, match=sentence):
         run_day(a_run("manual", day=day, run_after=datetime(2026, 11, 23, 12, tzinfo=UTC)))
+
+
+@pytest.mark.parametrize(
+    ("zone", "first", "hours"),
+    [
+        ("Europe/Paris", date(2026, 3, 27), [24, 24, 23, 24, 24]),
+        ("Europe/Paris", date(2026, 10, 23), [24, 24, 25, 24, 24]),
+        ("America/Sao_Paulo", date(2017, 10, 13), [24, 24, 23, 24, 24]),
+        ("America/Sao_Paulo", date(2018, 2, 15), [24, 24, 25, 24, 24]),
+    ],
+)
+def test_the_schedule_gives_every_day_one_run_when_the_clocks_change(
+    monkeypatch: pytest.MonkeyPatch, zone: str, first: date, hours: list[int]
+) -> None:
+    monkeypatch.setattr("run_day.settings", lambda: Settings(shop_timezone=zone))
+    timetable = CronDataIntervalTimetable("0 0 * * *", timezone=zone)
+    restriction = TimeRestriction(at(first.year, first.month, first.day, tz=zone), None, catchup=True)
+    days, lengths, interval = [], [], None
+    for _ in hours:
+        run = timetable.next_dagrun_info(last_automated_data_interval=interval, restriction=restriction)
+        assert run is not None
+        interval = run.data_interval
+        days.append(run_day(a_run("scheduled", data_interval_start=interval.start)))
+        lengths.append((interval.end - interval.start).total_seconds() / 3600)
+    assert days == [first + timedelta(days=n) for n in range(len(hours))]
+    assert lengths == hours

@@ -1,0 +1,24 @@
+"""A short chaos run in every run of the tests; the long ones are ``make chaos``."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.run import Plan, run
+
+
+@pytest.mark.integration
+@pytest.mark.timeout(600)
+def test_every_promise_holds_in_a_short_chaos_run(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    verdict = run(Plan(seed=7, orders=150, kills=5), tmp_path, said.append)
+
+    assert verdict.held, "\n".join([*said, *verdict.findings, verdict.line])
+    assert verdict.line.startswith(
+        "chaos seed=7: HELD: 157 of 157 orders have a link, 0 need attention, 0 violations, "
+    )
+    assert "; 5 kills (" in verdict.line
+    faults = re.search(r", (\d+) faults, ", verdict.line)
+    assert faults and int(faults[1]) >= 10
