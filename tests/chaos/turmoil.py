@@ -44,8 +44,8 @@ class Victim(StrEnum):
 
 
 WEIGHTS = {
-    Victim.SLICE_TASK: 8,
-    Victim.WORKER: 3,
+    Victim.SLICE_TASK: 12,
+    Victim.WORKER: 6,
     Victim.TRIGGERER: 4,
     Victim.SCHEDULER: 2,
     Victim.API_SERVER: 2,
