@@ -35,6 +35,7 @@ THROTTLED_SECONDS = 900.0  # of nothing but throttled calls, likewise
 LONGEST_BACKOFF_SECONDS = 4.0
 GROUP_SECONDS = 0.005  # how long the clerk lets answers gather while others are under way
 LONGEST_SLEEP_SECONDS = 60.0
+HOLD_SECONDS = 600.0  # how long an engine that is closed goes on trying to write the answers it holds
 
 
 class Verdict(StrEnum):
@@ -165,6 +166,7 @@ class ReservingEngine:
         self._ledger_lost = False
         self._left_answers_read = False
         self._closing = threading.Event()
+        self._hold_until = float("inf")
         self._door = threading.Lock()  # nothing comes in once the engine is closing
         self._callers = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="nmp-call")
         self._clerk = threading.Thread(target=self._work, name="ledger-clerk", daemon=True)
@@ -213,12 +215,14 @@ class ReservingEngine:
                 future.cancel()
         return [future.result() for future in futures]
 
-    def close(self) -> None:
+    def close(self, hold_seconds: float = HOLD_SECONDS) -> None:
         """Begins no further call, settles the ones under way and ends; takes a call's deadline at the longest.
 
-        While the ledger cannot be written it goes on trying, so that no answer is lost.
+        While the ledger cannot be written it goes on trying, for ``hold_seconds`` from now, so that no answer is lost.
+        What it holds then is given up: its orders are named in the log and their calls become unknown.
         """
         with self._door:
+            self._hold_until = time.monotonic() + hold_seconds
             self._closing.set()
         self._events.put(None)
         self._clerk.join()
@@ -229,7 +233,7 @@ class ReservingEngine:
 
     def _work(self) -> None:
         failures = 0
-        while not (self._closing.is_set() and not self._calls):
+        while not (self._closing.is_set() and (not self._calls or (failures and self._is_hold_over()))):
             self._take_events(min(0.05 * 2**failures, 2.0) if failures else self._patience())
             if self._closing.is_set():
                 self._give_back_all("the engine is closing")
@@ -248,7 +252,22 @@ class ReservingEngine:
                 self._give_back_all(f"the ledger's clerk failed: {type(error).__name__}")
         self._take_events(0)  # what came in after the last look
         self._give_back_all("the engine is closing")
+        self._give_up_answers()
         self._ledger.close()
+
+    def _is_hold_over(self) -> bool:
+        answered = all(call.answer is not None for call in self._calls.values())
+        return answered and time.monotonic() >= self._hold_until
+
+    def _give_up_answers(self) -> None:
+        """Names the orders whose answers die with this process; what was kept is read by the next one."""
+        lost = sorted(call.intent.order_key for call in self._calls.values() if not call.kept)
+        if lost:
+            log.error("the ledger could not be written: the answers for these orders are lost: %s", ", ".join(lost))
+        for call in self._calls.values():
+            reason = "its answer could not be written to the ledger"
+            outcome = Outcome(call.intent.order_key, Verdict.FAILED, ReservationState.CALLING, reason)
+            self._resolve(call.waiting, outcome)
 
     def _bear(self, trouble: DatabaseTrouble, *, first: bool) -> None:
         """Transient trouble is waited out; any other fails the orders that wait. Answers are held in both cases."""

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from include.local.processes import wait_until
 from include.sql import sql
 from include.states import AttemptOutcome, ReservationState
 from include.transitions import Step
-from tests.include.planned import DAY, World, a_link, an_answer, order, plan, world
+from tests.include.planned import DAY, World, a_link, an_answer, attempt_of, order, plan, world
 
 A, R = AttemptOutcome, ReservationState
 PATIENCE = 10
@@ -109,6 +110,30 @@ def test_of_two_runs_of_one_day_only_one_calls_for_an_order(here: World, threads
         grants = [one.result(PATIENCE), other.result(PATIENCE)]
     assert [len(grant.intents) for grant in grants] == [1, 0]
     assert [refusal.step for refusal in grants[1].refusals] == [Step.LEASED]
+
+
+def test_a_backfill_beside_the_schedule_calls_once_for_an_order_that_both_carry(
+    here: World, threads: ThreadPoolExecutor
+) -> None:
+    here.register(order("A1"))
+    schedule = plan("schedule", business_day=DAY + timedelta(days=1), scheduled=True)
+    with holding(here, "lock table passport_ops.run_order in share mode") as let_go:
+        one = threads.submit(here.ledger.plan_run, schedule)
+        now_blocked(here)
+        other = threads.submit(here.worker("worker 2").plan_run, plan("backfill"))
+        now_blocked(here, 2)
+        let_go()
+        assert one.result(PATIENCE).labels == other.result(PATIENCE).labels == ["A1"]
+    with holding(here, "lock table passport_ops.attempt in share mode") as let_go:
+        one = threads.submit(here.grant, attempt_of("schedule"), "A1")
+        now_blocked(here)
+        other = threads.submit(here.grant, attempt_of("backfill"), "A1", by=here.worker("worker 3"))
+        now_blocked(here, 2)
+        let_go()
+        [intent] = one.result(PATIENCE).intents
+        assert [refusal.step for refusal in other.result(PATIENCE).refusals] == [Step.LEASED]
+    here.answer(intent, a_link("77"))
+    assert here.refused(attempt_of("backfill"), "A1").step is Step.DONE
 
 
 def test_two_first_calls_of_one_run_never_go_together(here: World, threads: ThreadPoolExecutor) -> None:

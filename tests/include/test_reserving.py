@@ -614,6 +614,35 @@ def in_trouble(here: World, begin: str, end: str) -> Iterator[Callable[[], None]
         here.rows.execute(end)
 
 
+def test_an_engine_that_is_closed_gives_an_answer_up_when_its_hold_is_over_and_names_the_order(
+    shaky: Shop, own_postgres: EmbeddedPostgres, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = shaky.planned("A1")
+    gate = Gate(shaky.client())
+    engine = ReservingEngine(shaky.here.uri, gate, LinkRules(), EngineSettings(8, 0.5, 1.0))
+    (future,) = engine.submit(run, ["A1"])
+    assert gate.answered.wait(PATIENCE)
+    own_postgres.kill()
+    gate.open.set()
+    with caplog.at_level(logging.WARNING):
+        engine.close(hold_seconds=0.3)
+    assert "the answers for these orders are lost: A1" in caplog.text
+    assert future.result(0).verdict is V.FAILED
+    own_postgres.start()
+    with world(own_postgres.uri("warehouse")) as again:
+        shaky.here = again
+        assert shaky.serve(run, "A1")[0].verdict is V.SERVED
+        assert shaky.outcomes() == ["unknown", "reserved"]
+        sound(shaky)
+
+
+def drop_role(shop: Shop, name: str) -> None:
+    """Drops a role once its sessions are over: until the server has noticed that, it owns temporary tables."""
+    sessions = "select count(*) from pg_stat_activity where usename = %s"
+    assert wait_until(lambda: shop.here.one(sessions, name) == 0, PATIENCE)
+    shop.here.rows.execute(f"drop role {name}")
+
+
 def test_a_warehouse_that_is_read_only_for_a_while_is_waited_for(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
     run = shop.planned("A1", "B2")
     gate = Gate(shop.client())
@@ -655,7 +684,7 @@ def test_a_warehouse_that_has_no_connection_left_is_waited_for(shop: Shop, caplo
             assert not future.done()
             over()
             assert future.result(PATIENCE).verdict is V.SERVED
-    shop.here.rows.execute("drop role engine_login")
+    drop_role(shop, "engine_login")
     sound(shop)
 
 
@@ -665,10 +694,7 @@ def test_a_ledger_that_refuses_for_good_fails_the_orders_that_wait(shop: Shop) -
     found = conninfo_to_dict(shop.here.uri)
     uri = f"postgresql://nobody:nobody@{found['host']}:{found['port']}/{found['dbname']}"
     (served,) = shop.serve(run, "A1", uri=uri)
-    # the role owns temporary tables until the server has noticed that its session is over
-    sessions = "select count(*) from pg_stat_activity where usename = 'nobody'"
-    assert wait_until(lambda: shop.here.one(sessions) == 0, PATIENCE)
-    shop.here.rows.execute("drop role nobody")
+    drop_role(shop, "nobody")
     assert served.verdict is V.FAILED
     assert served.reason is not None
     assert served.reason.startswith("the ledger refuses: ")
