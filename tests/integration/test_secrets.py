@@ -13,8 +13,8 @@ def test_the_search_finds_links_where_they_may_be(running: Running) -> None:
     secrets = Secrets.of(running.stack)
     published = {link.partition(",")[2] for (link,) in running.ask("select link from passport.links")}
     assert len(published) > 100
-    assert published < set(secrets.sought)
-    assert published < secrets.found_in(dump(running.stack.warehouse_uri))
+    assert published < set(secrets.sought)  # some were lost on the way
+    assert published <= secrets.found_in(dump(running.stack.warehouse_uri))
 
 
 def test_the_search_looks_at_what_runs_and_statements_left_behind(running: Running) -> None:
