@@ -148,7 +148,9 @@ RULES = (
     _Rule(5, "intents_after_a_stop", "an intent was begun after its run's stop"),
     _Rule(6, "links_not_erased", "a passport ended and its link still stands"),
     _Rule(7, "intents_during_a_reset", "an intent was begun while its tag was being reset"),
+    _Rule(7, "links_reset_too_young", "a reset took a link back before its stale_after was over"),
     _Rule(8, "published_disagrees", "what is published is not what the ledger has"),
+    _Rule(8, "days_disagree", "a published day counts other links than stand published"),
 )
 
 

@@ -89,13 +89,14 @@ def sync_claims(uri: str, nmp: ClaimLister, *, run_id: str, tags: Sequence[str] 
         synced: list[ClaimsOfTag] = []
         failed: dict[str, NmpError] = {}
         for tag in _tags(connection, tags):
+            seen_at = _now(connection)
             try:
                 certificates = nmp.claimed_certificates(tag)
             except NmpError as error:
                 log.warning("The claims of tag %s could not be read: %s", tag, error)
                 failed[tag] = error
                 continue
-            synced.append(apply_claims(connection, tag, certificates, seen_at=_now(connection), run_id=run_id))
+            synced.append(apply_claims(connection, tag, certificates, seen_at=seen_at, run_id=run_id))
             log.info("%s", synced[-1])
     if failed:
         named = ", ".join(failed)
@@ -111,8 +112,9 @@ def apply_claims(
 ) -> ClaimsOfTag:
     """Write one tag's list of claimed ``certificates`` into the ledger, in one transaction.
 
-    ``seen_at`` is when the list was received, by the database's clock: a passport received later than that, whose
-    certificate the list holds, was claimed before. A certificate counts under whichever tag its passport was received.
+    ``seen_at`` is when the list was asked for, by the database's clock: a passport that its order got later than that,
+    whose certificate the list holds, was claimed before. A certificate counts under whichever tag its passport was
+    received.
     """
     seen = {"seen_at": seen_at, "run_id": run_id, "tag": tag}
     with connection.transaction(), connection.cursor() as cursor:
@@ -121,6 +123,7 @@ def apply_claims(
             for certificate in certificates:
                 copy.write_row((certificate,))
         cursor.execute(sql("claims/analyze"))
+        cursor.execute(sql("claims/lock_tag"), seen)
         cursor.execute(sql("claims/lock_orders"))
         worthless = cursor.execute(sql("claims/end_claimed_before"), seen).rowcount
         spares = cursor.execute(sql("claims/end_spares"), seen).rowcount
@@ -145,5 +148,5 @@ def _tags(connection: Connection, tags: Sequence[str]) -> list[str]:
 
 
 def _now(connection: Connection) -> datetime:
-    now: datetime = connection.execute(sql("claims/now")).fetchall()[0][0]
+    now: datetime = connection.execute(sql("ledger/now")).fetchall()[0][0]
     return now

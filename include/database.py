@@ -117,6 +117,9 @@ def connect(
 ) -> psycopg.Connection[tuple[object, ...]]:
     """Open a connection to ``uri`` (libpq URI, or Airflow's URI or JSON form) with UTC as its time zone.
 
+    Its transactions are READ COMMITTED unless they say otherwise, whatever the database or role is set to: the ledger's
+    statements must see what was committed while they waited for a lock.
+
     Raises ``DatabaseTrouble`` when the server cannot be reached or refuses, ``include.connections.BadConnection`` when
     ``uri`` cannot be read. Both name the place (host, port, database), never the password.
     """
@@ -130,6 +133,7 @@ def connect(
         )
         with connection.transaction():
             connection.execute("set time zone 'UTC'")
+            connection.execute("set session characteristics as transaction isolation level read committed")
     except psycopg.Error as error:
         raise _unreachable(error, conninfo) from None
     return connection

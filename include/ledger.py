@@ -39,6 +39,7 @@ Row = dict[str, Any]
 
 USES_BUDGET = [outcome.value for outcome, meaning in MEANINGS.items() if meaning.uses_budget]
 MOST_SPARES_AT_ONCE = 500
+_MAY_HAVE_AN_ANSWER = (ReservationState.UNKNOWN, ReservationState.HELD)
 
 
 class LedgerError(Exception):
@@ -206,6 +207,14 @@ class Ledger:
             cursor.execute(sql("ledger/unserved_days"), {"business_day": business_day})
             return [row["business_day"] for row in cursor]
 
+    def now(self) -> datetime:
+        """The time by the database's clock."""
+        with self._transaction() as cursor:
+            cursor.execute(sql("ledger/now"))
+            [row] = cursor
+            now: datetime = row["now"]
+        return now
+
     def register(
         self,
         orders: "Sequence[EligibleOrder]",
@@ -215,16 +224,19 @@ class Ledger:
         days_read: Sequence[date],
         keys_returned: Iterable[str],
         pool_sizes: Mapping[str, int | None],
+        began_at: datetime | None = None,
     ) -> None:
         """Takes an extraction in: new keys wait for a link, unserved keys of these days that are gone are cancelled.
 
-        ``keys_returned`` is every key that the extraction returned; ``pool_sizes`` the size of each tag's pool.
+        ``keys_returned`` is every key that the extraction returned; ``pool_sizes`` the size of each tag's pool;
+        ``began_at`` when it began to read (``now``): what another run wrote since may be newer than it, and stays.
         """
         tags = sorted({order.tag for order in orders})
         with self._transaction() as cursor:
             cursor.execute(
                 sql("ledger/register_tags"), {"tags": tags, "pool_sizes": [pool_sizes.get(tag) for tag in tags]}
             )
+            cursor.execute(sql("ledger/keep_tags"), {"tags": tags})
             cursor.execute(sql("ledger/incoming_orders"))
             with cursor.copy("copy pg_temp.incoming_order from stdin") as copy:
                 for order in orders:
@@ -247,7 +259,12 @@ class Ledger:
             cursor.execute(sql("ledger/register_orders"), {"run_id": run_id})
             cursor.execute(
                 sql("ledger/cancel_missing"),
-                {"run_id": run_id, "days": list(days_read), "returned": list(keys_returned)},
+                {
+                    "run_id": run_id,
+                    "days": list(days_read),
+                    "returned": list(keys_returned),
+                    "began_at": began_at,
+                },
             )
             cancelled = [row["order_key"] for row in cursor]
             if cancelled:
@@ -358,15 +375,23 @@ class Ledger:
         return grant
 
     def _expire(self, cursor: "psycopg.Cursor[Row]", orders: dict[str, Row]) -> dict[str, int]:
-        """Calls whose lease ended become unknown, unless their raw answer stands unread: those are given back."""
+        """Calls whose lease ended become unknown, unless their raw answer stands unread: those are given back.
+
+        Whoever gave up a lapsed call before may have left its answer unread too: a reset, or an extraction.
+        """
+        unsure = [key for key, row in orders.items() if row["state"] in _MAY_HAVE_AN_ANSWER]
+        unread: dict[str, int] = {}
+        if unsure:
+            cursor.execute(sql("ledger/lapsed_answers"), {"order_keys": unsure})
+            unread = {row["order_key"]: row["attempt_id"] for row in cursor}
         over = [
             key for key, row in orders.items() if row["state"] == ReservationState.CALLING and row["lease_left"] <= 0
         ]
         if not over:
-            return {}
+            return unread
         cursor.execute(sql("ledger/unread_attempts"), {"order_keys": over})
         calls = cursor.fetchall()
-        unread = {call["order_key"]: call["attempt_id"] for call in calls if call["has_answer"]}
+        unread |= {call["order_key"]: call["attempt_id"] for call in calls if call["has_answer"]}
         lost = [call["attempt_id"] for call in calls if not call["has_answer"]]
         cursor.execute(sql("ledger/expire_attempts"), {"attempt_ids": lost})
         by_attempt: dict[tuple[str, datetime], int] = defaultdict(int)

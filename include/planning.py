@@ -4,7 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 from include.business_day import day_bounds
 from include.campaigns import Campaigns
@@ -52,8 +52,10 @@ def read_orders(orders_uri: str, days: Sequence[date], campaigns: Campaigns, set
     return Extraction(list(days), check(frame, campaigns, settings.timezone, settings.carry_days))
 
 
-def register_orders(ledger: Ledger, extraction: Extraction, campaigns: Campaigns, *, run_id: str) -> None:
-    """Takes an extraction into the ledger and names the rows that were not taken in the log."""
+def register_orders(
+    ledger: Ledger, extraction: Extraction, campaigns: Campaigns, *, run_id: str, began_at: datetime | None = None
+) -> None:
+    """Takes an extraction into the ledger (see ``Ledger.register``), names the rows that were not taken in the log."""
     checked = extraction.checked
     returned = {order.order_key for order in checked.orders}
     returned |= {row.order_key for row in checked.rejected if row.order_key is not None}
@@ -66,6 +68,7 @@ def register_orders(ledger: Ledger, extraction: Extraction, campaigns: Campaigns
         days_read=extraction.days,
         keys_returned=returned,
         pool_sizes=pool_sizes,
+        began_at=began_at,
     )
     by_day = Counter(order.business_day for order in checked.orders)
     for day in extraction.days:
@@ -88,8 +91,9 @@ def plan_day(ledger: Ledger, orders_uri: str, campaigns: Campaigns, settings: Se
     days = days_to_read(
         plan.business_day, scheduled=plan.scheduled, lookback_days=settings.lookback_days, unserved=unserved
     )
+    began_at = ledger.now()
     extraction = read_orders(orders_uri, days, campaigns, settings)
-    register_orders(ledger, extraction, campaigns, run_id=plan.run_id)
+    register_orders(ledger, extraction, campaigns, run_id=plan.run_id, began_at=began_at)
     planned = ledger.plan_run(plan)
     log.info(
         "%d orders wait for a link, served by %d tasks%s",

@@ -164,7 +164,7 @@ class ReservingEngine:
         self._calls: dict[int, _Call] = {}
         self._pace = _Pace(settings.concurrency)
         self._ledger_lost = False
-        self._left_answers_read = False
+        self._left_answers_due: float | None = None
         self._closing = threading.Event()
         self._hold_until = float("inf")
         self._door = threading.Lock()  # nothing comes in once the engine is closing
@@ -311,14 +311,18 @@ class ReservingEngine:
         return self._desks.setdefault(run, _Desk())
 
     def _recover(self) -> None:
-        """After a lost connection frees the intents that nobody knows of; at first reads what a dead process left."""
+        """After a lost connection frees the intents that nobody knows of; reads what dead processes left.
+
+        That it does at first, and then once a lease while there is work.
+        """
         if self._ledger_lost:
             freed = self._ledger.disown(list(self._calls))
             log.info("the ledger is back; %d intents that it took unnoticed were never sent and are freed", freed)
             self._ledger_lost = False
-        if not self._left_answers_read:
+        due = self._left_answers_due
+        if due is None or (self._desks and time.monotonic() >= due):
             self._read_left(self._ledger.left_answers())
-            self._left_answers_read = True
+            self._left_answers_due = time.monotonic() + self._settings.lease_seconds
 
     def _read_left(self, attempt_ids: Sequence[int]) -> None:
         """Settles answers that were committed by a process that died before it read them."""

@@ -155,6 +155,20 @@ class World:
     def served(self, run: RunAttempt, key: str, certificate: str | None = None) -> Settled:
         return self.answer(self.intend(run, key), a_link(certificate))
 
+    def spare(self, run: RunAttempt, key: str, certificate: str) -> None:
+        """Serves an order by its second call; what the first one brings late is a spare."""
+        late = self.intend(run, key)
+        self.end_leases()
+        self.served(run, key)
+        self.answer(late, a_link(certificate))
+
+    def requeued(self, key: str, certificate: str) -> RunAttempt:
+        """Serves an order and takes its link back, so that it waits again."""
+        run = self.planned(key)
+        self.served(run, key, certificate)
+        self.reset(to="pending")
+        return run
+
     def end_leases(self, *keys: str) -> None:
         """Lets the leases of these orders' calls (of all, if none is named) be over, as if their time had passed."""
         named = {"all": not keys, "keys": list(keys)}

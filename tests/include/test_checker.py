@@ -5,17 +5,22 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from include import ledger as ledger_module
+from include import resetting
 from include.answers import LinkRules, RawAnswer, Reading, read_answer
-from include.checker import RULES, Report, check
+from include.campaigns import Campaign
+from include.checker import RULES, Report, check, examine
+from include.claims import apply_claims
 from include.ledger import Intent, Ledger, RunAttempt
 from include.local.processes import PROJECT
 from include.nmp import NmpClient, NmpConnection
 from include.reserving import EngineSettings, ReservingEngine, Verdict
+from include.resetting import ResetDone, reset_tag
 from include.sandbox.server import SandboxControl, SandboxServer
 from include.states import AttemptOutcome, ReservationState
 from include.transitions import Answered, Step, settle_link
@@ -396,6 +401,68 @@ def test_a_change_that_waits_to_be_published_is_no_violation(shop: Shop) -> None
     run = shop.here.planned("A1")
     shop.reserve(run, "A1")
     assert shop.broken() == {}
+
+
+def test_a_reset_that_takes_a_young_link_is_caught(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.reserve(shop.here.planned("A1"), "A1")
+    monkeypatch.setattr(resetting, "what_blocks", lambda *_: None)  # whatever its age
+    reset_tag(
+        shop.here.uri, shop.nmp, "gift", run_id="reset", campaigns=[], synced_since=datetime(2026, 1, 1, tzinfo=UTC)
+    )
+    assert shop.here.state("A1") is R.RESET
+    found = only(shop, "a reset took a link back before its stale_after was over")
+    ((promise, (row,)),) = found.values()
+    assert (promise, "order_key A1" in row) == (7, True)
+
+
+def test_a_day_that_says_to_be_whole_and_is_not_is_caught(shop: Shop) -> None:
+    run = shop.here.planned("A1", "B2")
+    shop.reserve(run, "A1")
+    load_links(shop.here.uri, business_day=DAY, run_id="run")
+    only(shop)
+    shop.here.rows.execute("update passport.days set published = 2, lacking = 0, complete = true")
+    found = only(shop, "a published day counts other links than stand published")
+    ((promise, (row,)),) = found.values()
+    assert (promise, "said_to_be_published 2, published 1" in row) == (8, True)
+
+
+class OneTakenBack:
+    def reset_all(self, _: str) -> int:
+        return 1
+
+
+def really_reset(here: World) -> None:
+    blink = timedelta(microseconds=1)
+    campaigns = [Campaign(name="gift", tag="gift", products="*", stale_after=blink, requeue=True, reset="when_stale")]
+    here.rows.execute("update passport_ops.reservation set stale_after = '1 microsecond'")
+    here.rows.execute("update passport_ops.tag set claims_synced_at = clock_timestamp()")
+    long_ago = datetime(2026, 1, 1, tzinfo=UTC)
+    done = reset_tag(here.uri, OneTakenBack(), "gift", run_id="reset", campaigns=campaigns, synced_since=long_ago)
+    assert isinstance(done, ResetDone)
+
+
+def test_the_checker_leaves_an_order_alone_whose_first_link_is_claimed_after_two_resets(shop: Shop) -> None:
+    here = shop.here
+    run = here.planned("A1")
+    here.served(run, "A1", "101")
+    really_reset(here)
+    here.served(run, "A1", "102")
+    really_reset(here)
+    apply_claims(here.rows, "gift", ["101"], seen_at=here.one("select clock_timestamp()"), run_id="sync")
+    assert here.state("A1") is R.CLAIMED
+    found = examine(here.rows, []).violations
+    assert [str(violation) for violation in found if violation.promise == 5] == []
+
+
+def test_the_checker_leaves_a_call_alone_that_was_begun_before_its_orders_claim_was_written(shop: Shop) -> None:
+    here = shop.here
+    run = here.requeued("A1", "101")
+    seen_at = here.one("select clock_timestamp()")  # the list is here, its writing waits
+    here.answer(here.intend(run, "A1"), an_answer(A.UNKNOWN))
+    apply_claims(here.rows, "gift", ["101"], seen_at=seen_at, run_id="sync")
+    assert here.state("A1") is R.CLAIMED
+    found = examine(here.rows, []).violations
+    assert [str(violation) for violation in found if violation.promise == 5] == []
 
 
 def test_every_rule_is_broken_by_some_test_above() -> None:

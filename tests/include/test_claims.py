@@ -9,8 +9,11 @@ from include.answers import LinkRules, read_answer
 from include.claims import ClaimsError, ClaimsOfTag, apply_claims, sync_claims
 from include.nmp import NmpClient, NmpConnection
 from include.sandbox.server import SandboxServer
+from include.states import ReservationState
 from tests.include.ledger_rows import DAY, LedgerRows
+from tests.include.planned import World, world
 
+R = ReservationState
 NOTHING = {"claimed": 0, "uncertain": 0, "after_reset": 0, "second": 0, "worthless": 0, "spares": 0, "elsewhere": 0}
 
 
@@ -216,3 +219,35 @@ def test_a_sync_reads_every_tag_with_links_out_or_taken_back_and_no_other(rows: 
             ("old",)
         ]
         nmp.close()
+
+
+# -- links that came while the list of claims was on its way -----------------------------------------------------------
+
+
+@pytest.fixture
+def here(emptied_warehouse: str) -> Iterator[World]:
+    with world(emptied_warehouse) as made:
+        yield made
+
+
+def test_a_spare_that_was_listed_as_claimed_before_an_order_got_it_is_not_that_orders_claim(here: World) -> None:
+    run = here.planned("A1", "B2")
+    here.spare(run, "A1", "77")
+    seen_at = here.one("select clock_timestamp()")  # the list is here; somebody has claimed 77
+    here.grant(run, "B2")
+    assert here.state("B2") is R.RESERVED
+    apply_claims(here.rows, "gift", ["77"], seen_at=seen_at, run_id="sync")
+    assert here.state("B2") is R.HELD
+
+
+def test_a_link_given_while_the_claims_are_being_listed_was_claimed_before(here: World) -> None:
+    run = here.planned("A1", "B2")
+    here.served(run, "A1")
+
+    class Nmp:
+        def claimed_certificates(self, _: str) -> set[str]:
+            here.served(run, "B2", "77")  # nobody was given this link yet, and the list has its certificate
+            return {"77"}
+
+    sync_claims(here.uri, Nmp(), run_id="sync")
+    assert here.state("B2") is R.HELD

@@ -7,10 +7,12 @@ import psycopg
 import pytest
 
 from include.answers import CallFailure, RawAnswer
+from include.attention import Action, resolve
 from include.campaigns import OnUnknown
 from include.database import DatabaseTrouble
-from include.ledger import LedgerError
+from include.ledger import Intent, LedgerError, RunAttempt
 from include.orders import RejectedRow, RejectReason
+from include.sql import sql
 from include.states import AttemptOutcome, ReservationState
 from include.transitions import Step
 from tests.include.planned import DAY, RAW, World, a_link, an_answer, attempt_of, order, plan, world
@@ -751,3 +753,42 @@ def test_a_call_whose_order_was_served_by_a_late_link_still_counts_against_the_c
         assert here.refused(run, "B2").step is Step.WAIT
         here.answer(under_way, an_answer(A.UNKNOWN))
         assert here.intend(run, "B2").order_key == "B2"
+
+
+# -- answers that nobody has read --------------------------------------------------------------------------------------
+
+
+def lapsed_with_an_unread_answer(here: World) -> tuple[RunAttempt, Intent]:
+    """A process dies with its answer committed; a reset that comes to nothing finds the lease over."""
+    run = here.planned("A1")
+    intent = here.intend(run, "A1")
+    here.ledger.keep_answers({intent.attempt_id: RAW})
+    here.end_leases()
+    here.rows.execute(sql("resetting/lapse_calls"), {"tag": "gift"})
+    assert here.state("A1") is R.UNKNOWN
+    return run, intent
+
+
+def test_an_unread_answer_is_read_before_its_lapsed_order_is_called_again(here: World) -> None:
+    run, intent = lapsed_with_an_unread_answer(here)
+    grant = here.grant(run, "A1", by=here.worker("worker 2"))
+    assert (grant.intents, grant.unread) == ([], [intent.attempt_id])
+
+
+def test_a_close_does_not_erase_an_answer_that_nobody_has_read(here: World) -> None:
+    _, intent = lapsed_with_an_unread_answer(here)
+    resolve(here.rows, "A1", Action.CLOSE, "no link for this one")
+    left = here.ledger.left_answers()
+    assert left == [intent.attempt_id]
+    assert list(here.ledger.kept_answers(left)) == left
+    here.ledger.settle({intent.attempt_id: a_link("77")})
+    assert here.passports() == [("77", "spare", None)]
+    assert here.answers_left() == 0
+
+
+def test_a_close_still_erases_an_unreadable_answer(here: World) -> None:
+    run = here.planned("A1")
+    here.answer(here.intend(run, "A1"), an_answer(A.UNREADABLE))
+    assert here.answers_left() == 1
+    resolve(here.rows, "A1", Action.CLOSE, "no link for this one")
+    assert here.answers_left() == 0

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from include.checker import examine
+from include.claims import apply_claims
 from include.database import connect
 from include.ledger import Grant, Ledger
 from include.local.processes import wait_until
@@ -432,3 +434,109 @@ def test_two_plans_of_one_run_at_once_deal_it_once(here: World, threads: ThreadP
         let_go()
         assert one.result(PATIENCE).labels == other.result(PATIENCE).labels == ["A1", "B2"]
     assert here.one("select count(*) from passport_ops.run_order") == 2
+
+
+def test_a_plan_and_answers_do_not_lock_each_other_out(here: World, threads: ThreadPoolExecutor) -> None:
+    run = here.planned("A1")
+    early = order("B2", paid_at=order("A1").paid_at - timedelta(hours=1))
+    here.register(order("A1"), early)
+    intents = [here.intend(run, "A1"), here.intend(run, "B2")]
+    answers = {intent.attempt_id: a_link() for intent in intents}
+    with holding(here, "select from passport_ops.reservation where order_key = 'B2' for update") as let_go:
+        planning_other = threads.submit(here.worker("worker 2").plan_run, plan("other"))
+        now_blocked(here)
+        settling = threads.submit(here.ledger.settle, answers)
+        now_blocked(here, 2)
+        let_go()
+        assert planning_other.result(PATIENCE).orders == 2
+        assert len(settling.result(PATIENCE)) == 2
+
+
+def test_an_extraction_and_a_reset_do_not_lock_each_other_out(here: World, threads: ThreadPoolExecutor) -> None:
+    run = here.planned("A1")
+    here.served(run, "A1", "101")
+    close_tag(here)
+    with holding(here, "lock table passport_ops.unpublished in share mode") as let_go:
+        # a stand-in for whatever holds the extraction up between its rows and their checks
+        blocker = connect(here.uri)
+        blocker.execute("select from passport_ops.reservation where order_key = 'A1' for update")
+        registering = threads.submit(
+            here.worker("worker 2").register,
+            [order("A1"), order("B2")],
+            [],
+            run_id="run",
+            days_read=[DAY],
+            keys_returned=["A1", "B2"],
+            pool_sizes={},
+        )
+        now_blocked(here)
+        resetting = threads.submit(finish_reset, here)
+        now_blocked(here, 2)
+        blocker.rollback()
+        blocker.close()
+        let_go()
+        registering.result(PATIENCE)
+        resetting.result(PATIENCE)
+
+
+# -- claims, spares of another tag, another isolation -----------------------------------------------------------------
+
+
+def test_claims_and_an_answer_do_not_lock_each_other_out(here: World, threads: ThreadPoolExecutor) -> None:
+    run = here.requeued("A1", "101")
+    intent = here.intend(run, "A1")
+    seen_at = here.one("select clock_timestamp()")
+    with (
+        connect(here.uri, autocommit=True) as other,
+        holding(here, "lock table passport_ops.passport in share mode") as let_go,
+    ):
+        syncing = threads.submit(apply_claims, other, "gift", ["101"], seen_at=seen_at, run_id="sync")
+        now_blocked(here)  # it has A1
+        settling = threads.submit(here.ledger.settle, {intent.attempt_id: an_answer(A.UNKNOWN)})
+        now_blocked(here, 2)  # it shares the tag and waits for A1
+        let_go()
+        syncing.result(PATIENCE)
+        assert len(settling.result(PATIENCE)) == 1
+
+
+@pytest.mark.parametrize("claimed", [False, True], ids=["beside a live link", "alone"])
+def test_a_spare_that_becomes_an_orders_while_its_tag_is_reset_is_not_ended_under_it(
+    here: World, threads: ThreadPoolExecutor, claimed: bool
+) -> None:
+    run = here.planned("A1")
+    here.spare(run, "A1", "77")  # of gift
+    if claimed:
+        here.rows.execute("update passport_ops.passport set state = 'claimed' where order_key = 'A1'")
+        here.rows.execute("update passport_ops.reservation set state = 'claimed' where order_key = 'A1'")
+    here.register(order("A1"), order("B2", tag="watch"))
+    intent = here.intend(run, "B2")
+    close_tag(here)
+    with holding(here, "lock table passport_ops.unpublished in share mode") as let_go:
+        settling = threads.submit(here.ledger.settle, {intent.attempt_id: a_link("77")})
+        now_blocked(here)  # the spare is B2's, but not committed
+        resetting = threads.submit(finish_reset, here)
+        now_blocked(here, 2)
+        let_go()
+        settling.result(PATIENCE)
+        resetting.result(PATIENCE)
+    found = examine(here.rows, []).violations
+    assert [str(violation) for violation in found if violation.promise == 1] == []
+
+
+def test_a_database_that_is_set_to_another_isolation_changes_nothing(
+    warehouse: str, threads: ThreadPoolExecutor
+) -> None:
+    with connect(warehouse, autocommit=True) as admin:
+        (name,) = admin.execute("select current_database()").fetchone()  # type: ignore[misc]
+        admin.execute(f"alter database {name} set default_transaction_isolation = 'repeatable read'".encode())
+    with world(warehouse) as here:
+        run = here.planned("A1", "B2")
+        refused = here.intend(run, "A1")
+        with holding(here, "select from passport_ops.run_attempt for update") as let_go:
+            stopping = threads.submit(here.ledger.settle, {refused.attempt_id: an_answer(A.REFUSED)})
+            now_blocked(here)
+            granting = threads.submit(here.grant, run, "B2", by=here.worker("worker 2"))
+            now_blocked(here, 2)
+            let_go()
+            stopping.result(PATIENCE)
+            assert [refusal.step for refusal in granting.result(PATIENCE).refusals] == [Step.STOPPED]

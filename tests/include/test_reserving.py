@@ -428,6 +428,28 @@ def test_a_lease_that_ends_during_a_call_leaves_its_link_to_the_order_or_as_a_sp
     sound(shop)
 
 
+def test_an_engine_that_lives_long_reads_what_others_left_meanwhile(shop: Shop) -> None:
+    run = shop.planned("A1", "B2", "C3")
+    shop.here.open(run)
+    with shop.engine() as engine:
+        assert engine.reserve_all(run, ["A1"])[0].verdict is V.SERVED
+        # Another process: B2 is served by a late link while its second call is under way. Then that one's answer is
+        # committed and the process dies, so that no grant will ever ask for it.
+        late = shop.here.intend(run, "B2")
+        shop.here.end_leases()
+        second = shop.here.intend(run, "B2")
+        shop.here.answer(late, a_link("71"))
+        shop.here.ledger.keep_answers({second.attempt_id: RawAnswer(200, b"https://test.arianee.net/72,secret72")})
+        shop.here.end_leases()
+
+        def asked_again() -> bool:
+            engine.reserve_all(run, ["C3"])
+            return shop.here.answers_left() == 0
+
+        assert wait_until(asked_again, PATIENCE, 0.2)
+    assert ("72", "spare", None) in shop.here.passports()
+
+
 # -- killed engines, wrong clocks --------------------------------------------------------------------------------------
 
 

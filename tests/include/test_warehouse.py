@@ -10,6 +10,7 @@ import pytest
 from include.database import DatabaseTrouble, connect
 from include.local.postgres import EmbeddedPostgres
 from include.warehouse import LoadCheckError, PublishedDay, check_warehouse, load_links
+from tests.include.planned import DAY, world
 
 FRIDAY = date(2026, 11, 20)
 SATURDAY = date(2026, 11, 21)
@@ -354,6 +355,20 @@ def test_a_published_day_is_counted_again_when_another_days_run_serves_or_finds_
 
 
 # --- all or nothing ------------------------------------------------------------------------------------------------
+
+
+def test_a_day_lacks_an_order_whose_new_link_could_not_be_published(emptied_warehouse: str) -> None:
+    with world(emptied_warehouse) as here:
+        run = here.planned("A1")
+        here.served(run, "A1", "101")
+        load_links(here.uri, business_day=DAY, run_id="run")
+        here.reset(to="pending")
+        here.served(run, "A1", "102")
+        here.rows.execute("update passport_ops.passport set link = 'http://nonsense' where certificate_id = '102'")
+        result = load_links(here.uri, business_day=DAY, run_id="run")
+        assert result.refused == ["A1"]
+        (day,) = result.days
+        assert (day.complete, day.published, day.lacking_by_state) == (False, 0, {"reserved": 1})
 
 
 def test_a_second_load_waits_for_the_first_and_sees_what_it_left(rows: Rows, in_background: Callable[..., Any]) -> None:

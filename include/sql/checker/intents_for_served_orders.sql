@@ -4,14 +4,11 @@ with links as (
     select
         held.order_key,
         held.certificate_id,
+        held.ended_at as had_until,
         case
             when call.order_key = held.order_key and call.outcome = 'reserved' then held.received_at
             when known.passport_id = held.passport_id then known.reserved_at
         end as had_from,
-        case
-            when known.passport_id = held.passport_id and held.state = 'claimed' then known.reset_at
-            else held.ended_at
-        end as had_until,
         case when known.passport_id = held.passport_id then held.claimed_at end as claimed_at
     from passport_ops.passport as held
     inner join passport_ops.reservation as known on held.order_key = known.order_key

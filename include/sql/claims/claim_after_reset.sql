@@ -1,5 +1,6 @@
 -- A link that a reset had taken back was claimed all the same, and its certificate is nobody else's: it is the order's.
--- An order that is being asked for is left to the next sync, one with a newer link to claims/note_second_claim.
+-- An order that is being asked for is left to the next sync, one with a newer link to claims/note_second_claim. The
+-- passport keeps when the reset ended it: from then until the claim the order could rightly be asked for again.
 with last_holder as (
     select distinct on (held.certificate_id)
         held.certificate_id,
@@ -34,8 +35,7 @@ claimed as (
     update passport_ops.passport as held
     set
         state = 'claimed',
-        claimed_at = %(seen_at)s,
-        ended_at = null,
+        claimed_at = statement_timestamp(),
         end_reason = null
     from one_per_order as chosen
     where held.passport_id = chosen.passport_id
@@ -56,7 +56,7 @@ set
     state = 'claimed',
     reason = 'claimed after its link was taken back',
     passport_id = claimed.passport_id,
-    claimed_at = %(seen_at)s,
+    claimed_at = statement_timestamp(),
     claim_uncertain = claimed.uncertain,
     fence = known.fence + 1,
     run_id = %(run_id)s,

@@ -4,7 +4,7 @@ with claimed as (
     update passport_ops.passport as held
     set
         state = 'claimed',
-        claimed_at = %(seen_at)s
+        claimed_at = statement_timestamp()
     from pg_temp.claimed_certificate as listed
     where
         held.certificate_id = listed.certificate_id
@@ -25,7 +25,7 @@ update passport_ops.reservation as known
 set
     state = 'claimed',
     reason = null,
-    claimed_at = %(seen_at)s,
+    claimed_at = statement_timestamp(),
     claim_uncertain = claimed.uncertain,
     fence = known.fence + 1,
     run_id = %(run_id)s,

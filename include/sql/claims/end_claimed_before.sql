@@ -1,5 +1,5 @@
--- Certificates that the NMP listed as claimed before the ledger received them: their links are worthless, so their orders
--- need a person. Who claimed is an earlier holder, or somebody the ledger never knew.
+-- Certificates that the NMP listed as claimed before their orders got them, from an answer or as a spare: their links are
+-- worthless, so their orders need a person. Who claimed is an earlier holder, or somebody the ledger never knew.
 with worthless as (
     update passport_ops.passport as held
     set
@@ -11,7 +11,13 @@ with worthless as (
     where
         held.certificate_id = listed.certificate_id
         and held.state = 'assigned'
-        and held.received_at > %(seen_at)s
+        and (
+            held.received_at > %(seen_at)s
+            or exists (
+                select from passport_ops.reservation as served
+                where served.passport_id = held.passport_id and served.reserved_at > %(seen_at)s
+            )
+        )
     returning held.passport_id, held.certificate_id
 )
 

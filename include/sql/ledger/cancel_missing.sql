@@ -1,5 +1,6 @@
 -- An unserved key of a day that was read again and no longer returned is no longer eligible. One that somebody else is
--- writing right now is left to the next extraction, so that nobody waits for the other in a circle.
+-- writing right now is left to the next extraction, so that nobody waits for the other in a circle; and so is one that
+-- was written since this one began to read the shop: a run that read it later may just have found it.
 with gone as (
     select missing.order_key
     from passport_ops.reservation as missing
@@ -8,6 +9,7 @@ with gone as (
         and missing.state in ('pending', 'calling', 'out_of_stock', 'unknown', 'held')
         and (missing.lease_until is null or missing.lease_until <= clock_timestamp())
         and not missing.order_key = any(%(returned)s::text[])
+        and (%(began_at)s::timestamptz is null or missing.updated_at < %(began_at)s)
     order by missing.order_key
     for update skip locked
 )

@@ -1,5 +1,6 @@
 -- The unserved orders of the run's day and, for a scheduled run, those carried over, oldest first: one task each up to
--- the limit, else dealt round among the slices. A held order waits for a person, so no task serves it.
+-- the limit, else dealt round among the slices. A held order waits for a person, so no task serves it. Inserted by key,
+-- for each row shares its order, and all writers lock orders by key.
 with unserved as (
     select
         order_key,
@@ -25,4 +26,4 @@ select
     case when orders > %(per_order_limit)s then mod(place, least(%(max_tasks)s, orders)) else place end,
     order_key
 from unserved
-order by place;
+order by order_key;

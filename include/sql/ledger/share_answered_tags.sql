@@ -1,5 +1,5 @@
--- The tags of some calls, held so that no reset can end before these answers are settled. Locked before any order, as a
--- reset does it.
+-- The tags of some calls, and those of the spares that their links may turn out to be: held so that no reset can end
+-- before these answers are settled. Locked before any order, as a reset does it.
 select
     tag,
     state,
@@ -10,6 +10,11 @@ where
         select asked.tag
         from passport_ops.attempt as asked
         where asked.attempt_id = any(%(attempt_ids)s::bigint[])
+        union
+        select spare.tag
+        from pg_temp.incoming_link as arrived
+        inner join passport_ops.passport as spare on arrived.certificate_id = spare.certificate_id
+        where spare.state = 'spare'
     )
 order by tag
 for share;

@@ -1,4 +1,5 @@
--- The run's own day, every day with a change, and every published day that lacked a link or lacks one again.
+-- The run's own day, every day with a change, and every published day that lacked a link or lacks one again. An order
+-- whose new link was refused lacks it, although the row of its former one stands as reset.
 with days as (
     select %(business_day)s::date as business_day
     union
@@ -27,7 +28,9 @@ standings as (
         known.state,
         count(*) as orders,
         count(*) filter (
-            where known.state in ('reserved', 'claimed', 'reset') and shown.order_key is not null
+            where
+            (known.state = 'reset' and shown.order_key is not null)
+            or (known.state in ('reserved', 'claimed') and shown.state in ('reserved', 'claimed'))
         ) as published
     from passport_ops.reservation as known
     left join passport.links as shown on known.order_key = shown.order_key

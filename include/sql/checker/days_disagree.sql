@@ -1,0 +1,36 @@
+-- Published days that count other orders than stand published, although no change of theirs waits for its first load.
+with standings as (
+    select
+        known.business_day,
+        count(*) filter (
+            where
+            (known.state = 'reset' and shown.order_key is not null)
+            or (known.state in ('reserved', 'claimed') and shown.state in ('reserved', 'claimed'))
+        ) as published,
+        bool_or(
+            exists (
+                select from passport_ops.unpublished as noted
+                where noted.order_key = known.order_key and noted.refused is null
+            )
+        ) as waits
+    from passport_ops.reservation as known
+    left join passport.links as shown on known.order_key = shown.order_key
+    group by known.business_day
+)
+
+select
+    day.business_day,
+    day.complete,
+    day.orders,
+    day.published as said_to_be_published,
+    coalesce(standings.published, 0) as published
+from passport.days as day
+left join standings on day.business_day = standings.business_day
+where
+    standings.waits is not true
+    and (
+        day.published <> coalesce(standings.published, 0)
+        or day.complete <> (day.orders = day.published)
+        or day.lacking <> day.orders - day.published
+    )
+order by day.business_day;
