@@ -7,12 +7,14 @@ nothing else.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
 
 from include.connections import postgres_uri
+from include.sql import sql
 
 TRANSIENT_CLASSES = frozenset(
     {
@@ -45,7 +47,14 @@ _REFUSALS = {
     "shutting down": "57P03",
 }
 
-CONNECT_TIMEOUT_SECONDS = 10
+PATIENCE: dict[str, Any] = {
+    "connect_timeout": 10,
+    "keepalives_idle": 20,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 50_000,  # milliseconds
+}
+"""How long a server may be silent, in libpq's words."""
 
 
 class DatabaseTrouble(Exception):  # noqa: N818 - it tells trouble, it is not one error
@@ -117,8 +126,9 @@ def connect(
 ) -> psycopg.Connection[tuple[object, ...]]:
     """Open a connection to ``uri`` (libpq URI, or Airflow's URI or JSON form) with UTC as its time zone.
 
-    Its transactions are READ COMMITTED unless they say otherwise, whatever the database or role is set to: the ledger's
-    statements must see what was committed while they waited for a lock.
+    Its transactions are READ COMMITTED unless they say otherwise and on the disk when they are committed, whatever the
+    database or role is set to. A network that swallows everything is noticed within a minute, unless the
+    URI says otherwise.
 
     Raises ``DatabaseTrouble`` when the server cannot be reached or refuses, ``include.connections.BadConnection`` when
     ``uri`` cannot be read. Both name the place (host, port, database), never the password.
@@ -129,11 +139,10 @@ def connect(
             conninfo,
             autocommit=autocommit,
             application_name=application_name,
-            connect_timeout=conninfo_to_dict(conninfo).get("connect_timeout", CONNECT_TIMEOUT_SECONDS),
+            **{name: value for name, value in PATIENCE.items() if name not in conninfo_to_dict(conninfo)},
         )
         with connection.transaction():
-            connection.execute("set time zone 'UTC'")
-            connection.execute("set session characteristics as transaction isolation level read committed")
+            connection.execute(sql("database/session"))
     except psycopg.Error as error:
         raise _unreachable(error, conninfo) from None
     return connection

@@ -529,6 +529,8 @@ class Ledger:
         never sent. ``under_way`` are the attempts this caller does know of. Gives the number of intents freed.
         """
         with self._transaction() as cursor:
+            # behind the gate stands whatever the broken connection left in the middle of its commit
+            cursor.execute(sql("ledger/lock_gate"))
             cursor.execute(sql("ledger/disown_attempts"), {"caller": self._caller, "under_way": list(under_way)})
             freed = cursor.fetchall()
             cursor.execute(

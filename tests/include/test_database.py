@@ -98,6 +98,19 @@ def test_a_database_that_does_not_exist_is_not_transient(postgres: EmbeddedPostg
     assert not caught.value.transient
 
 
+def test_a_commit_is_on_the_disk_whatever_the_database_is_set_to(database: str) -> None:
+    with connect(database, autocommit=True) as admin:
+        (name,) = admin.execute("select current_database()").fetchall()[0]
+        admin.execute(f"alter database {name} set synchronous_commit = 'off'".encode())
+    with connect(database) as connection:
+        assert connection.execute("show synchronous_commit").fetchone() == ("on",)
+        assert connection.execute("show transaction_isolation").fetchone() == ("read committed",)
+    with connect(database, autocommit=True) as admin:
+        admin.execute(f"alter database {name} set synchronous_commit = 'remote_apply'".encode())
+    with connect(database) as connection:
+        assert connection.execute("show synchronous_commit").fetchone() == ("remote_apply",)
+
+
 def test_a_connection_speaks_utc(database: str) -> None:
     with connect(database) as connection:
         assert connection.execute("show timezone").fetchone() == ("UTC",)

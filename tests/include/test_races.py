@@ -167,6 +167,21 @@ def test_the_last_spare_of_a_tag_goes_to_one_order(here: World, threads: ThreadP
     assert here.passports() == [("1", "assigned", "A1"), ("2", "assigned", "B2")]
 
 
+def test_an_intent_that_a_broken_connection_is_still_committing_is_given_back(
+    here: World, threads: ThreadPoolExecutor
+) -> None:
+    run = here.planned("A1")
+    with holding(here, "lock table passport_ops.attempt in share mode") as let_go:
+        granting = threads.submit(here.grant, run, "A1")
+        now_blocked(here)
+        disowning = threads.submit(here.worker("worker 1").disown, [])  # the same caller on its next connection
+        done_or_blocked(here, disowning, 2)
+        let_go()
+        assert len(granting.result(PATIENCE).intents) == 1
+        assert disowning.result(PATIENCE) == 1
+    assert here.state("A1") is R.PENDING
+
+
 # -- grant against settle ----------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,10 @@
+-- What the ledger relies on, whatever the database or the role is set to: statements see what was committed while they
+-- waited for a lock, and a committed intent is not lost with the server.
+select
+    set_config('TimeZone', 'UTC', false) as time_zone,
+    set_config('default_transaction_isolation', 'read committed', false) as isolation,
+    set_config(
+        'synchronous_commit',
+        case current_setting('synchronous_commit') when 'off' then 'on' else current_setting('synchronous_commit') end,
+        false
+    ) as synchronous;
