@@ -4,6 +4,7 @@ from datetime import timedelta
 import pytest
 
 from include.attention import Action, AttentionError, Decided, resolve
+from include.database import DatabaseTrouble
 from include.states import ReservationState
 from tests.include.ledger_rows import LedgerRows
 
@@ -112,3 +113,11 @@ def test_an_unknown_key_and_an_empty_reason_are_refused(rows: LedgerRows) -> Non
         resolve(rows.connection, "a1", Action.CLOSE, "no more")
     with pytest.raises(AttentionError, match="order 'A1' was not touched: give a reason"):
         resolve(rows.connection, "A1", Action.CLOSE, "  ")
+
+
+def test_a_decision_that_the_database_refuses_says_so_without_a_value(rows: LedgerRows) -> None:
+    rows.order("A1", "gift", HELD)
+    rows.do("alter table passport_ops.decision drop column decided_by")
+    with pytest.raises(DatabaseTrouble, match="The decision about order 'A1' could not be written: SQLSTATE 42703"):
+        resolve(rows.connection, "A1", Action.RELEASE, "try again")
+    assert order(rows)[:2] == (HELD, 0)

@@ -7,6 +7,7 @@ import pytest
 
 from include.answers import LinkRules, read_answer
 from include.claims import ClaimsError, ClaimsOfTag, apply_claims, sync_claims
+from include.database import DatabaseTrouble
 from include.nmp import NmpClient, NmpConnection
 from include.sandbox.server import SandboxServer
 from include.states import ReservationState
@@ -251,3 +252,18 @@ def test_a_link_given_while_the_claims_are_being_listed_was_claimed_before(here:
 
     sync_claims(here.uri, Nmp(), run_id="sync")
     assert here.state("B2") is R.HELD
+
+
+class Listed:
+    """Stands for the NMP: one certificate is claimed."""
+
+    def claimed_certificates(self, tag: str) -> set[str]:
+        return {"101"} if tag == "gift" else set()
+
+
+def test_a_sync_that_the_database_refuses_says_so_without_a_value(rows: LedgerRows) -> None:
+    rows.link("A1", "gift", "101")
+    rows.do("alter table passport_ops.reservation drop column claim_uncertain cascade")
+    with pytest.raises(DatabaseTrouble, match="The claims could not be written: SQLSTATE 42703"):
+        sync_claims(rows.uri, Listed(), run_id="sync")
+    assert rows.passports("101") == [("assigned", "A1", None, False)]

@@ -22,6 +22,13 @@ def test_a_unique_violation_tells_its_constraint_and_no_value(database: str) -> 
     assert CANARY not in repr(trouble.__context__)
 
 
+def test_the_original_error_is_not_shown_beside_its_trouble(database: str) -> None:
+    with connect(database) as connection, pytest.raises(DatabaseTrouble) as caught, safe_errors():
+        connection.execute("select nothing")
+    assert "psycopg" not in "".join(traceback.format_exception_only(caught.value))
+    assert len("".join(traceback.format_exception(caught.value)).split("Traceback")) == 2
+
+
 @pytest.mark.parametrize(
     ("statement", "sqlstate"),
     [

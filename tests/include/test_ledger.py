@@ -1,6 +1,7 @@
 """Every transition of the ledger, on a real PostgreSQL."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date, timedelta
 
 import psycopg
@@ -11,6 +12,7 @@ from include.attention import Action, resolve
 from include.campaigns import OnUnknown
 from include.database import DatabaseTrouble
 from include.ledger import Intent, LedgerError, RunAttempt
+from include.local.postgres import EmbeddedPostgres
 from include.orders import RejectedRow, RejectReason
 from include.sql import sql
 from include.states import AttemptOutcome, ReservationState
@@ -250,6 +252,12 @@ def test_a_lease_that_ended_no_longer_counts_against_the_cap(emptied_warehouse: 
         assert here.intend(run, "B2").order_key == "B2"
 
 
+def test_a_cleared_run_makes_its_first_call_beside_those_of_before_the_clear(here: World) -> None:
+    run = here.planned("A1", "B2", opened=False)
+    here.intend(run, "A1")
+    assert here.intend(attempt_of(clear=1), "B2").order_key == "B2"
+
+
 def test_no_more_intents_than_slots(here: World) -> None:
     run = here.planned("A1", "B2", "C3")
     assert [intent.order_key for intent in here.grant(run, "A1", "B2", "C3", slots=2).intents] == ["A1", "B2"]
@@ -328,6 +336,50 @@ def test_a_raw_answer_stands_as_it_came_until_it_is_read(here: World) -> None:
     assert here.ledger.kept_answers([link.attempt_id, lost.attempt_id, 999]) == answers
     here.ledger.settle({link.attempt_id: a_link()})
     assert list(here.ledger.kept_answers([link.attempt_id, lost.attempt_id])) == [lost.attempt_id]
+
+
+@pytest.mark.parametrize("header", ["soon\x00", "\xe9\xff", "5; \t'\\"])
+def test_no_header_keeps_an_answer_from_being_kept(here: World, header: str) -> None:
+    run = here.planned("A1")
+    intent = here.intend(run, "A1")
+    here.ledger.keep_answers({intent.attempt_id: RawAnswer(429, b"\x00", retry_after=header)})
+    (kept,) = here.ledger.kept_answers([intent.attempt_id]).values()
+    assert (kept.status, kept.body) == (429, b"\x00")
+
+
+def test_the_servers_log_never_holds_an_answer_or_its_link(here: World, postgres: EmbeddedPostgres) -> None:
+    run = here.planned("A1", "B2")
+    link = "https://canary.example/771009,ledgercanary"
+    reading = replace(a_link("771009"), link=link)
+    for key in ("A1", "B2"):  # the second is a duplicate
+        intent = here.intend(run, key)
+        here.ledger.keep_answers({intent.attempt_id: RawAnswer(200, link.encode())})
+        assert here.ledger.kept_answers([intent.attempt_id])[intent.attempt_id].body == link.encode()
+        here.ledger.settle({intent.attempt_id: reading})
+    log = postgres.log.read_text(errors="replace")
+    assert "copy pg_temp.incoming_link" in log
+    for secret in ("canary.example", "ledgercanary", link.encode().hex()):
+        assert secret not in log
+
+
+def test_nor_does_it_when_the_copy_of_an_answer_or_its_link_fails(here: World, postgres: EmbeddedPostgres) -> None:
+    run = here.planned("A1")
+    intent = here.intend(run, "A1")
+    link = "https://canary.example/771010,copycanary"
+    fails = "create function pg_temp.fails() returns trigger language plpgsql as $$ begin raise 'copy fails'; end $$"
+    with here.ledger._transaction() as cursor:
+        cursor.execute(fails)
+        for table in ("incoming_answer", "incoming_link"):
+            trigger = f"create trigger fails before insert on pg_temp.{table} for each row"
+            cursor.execute(f"{trigger} execute function pg_temp.fails()".encode())
+    with pytest.raises(DatabaseTrouble):
+        here.ledger.keep_answers({intent.attempt_id: RawAnswer(200, link.encode())})
+    with pytest.raises(DatabaseTrouble):
+        here.ledger.settle({intent.attempt_id: replace(a_link("771010"), link=link)})
+    log = postgres.log.read_text(errors="replace")
+    assert log.count("ERROR:  copy fails") >= 2
+    for secret in ("canary.example/771010", "copycanary", link.encode().hex()):
+        assert secret not in log
 
 
 def test_keeping_an_answer_twice_keeps_the_first(here: World) -> None:
@@ -420,6 +472,13 @@ def test_a_cleared_run_has_a_budget_a_stop_and_rests_of_its_own(here: World) -> 
     here.answer(here.intend(cleared, "A1"), an_answer(A.OUT_OF_STOCK))
     assert here.refused(cleared, "A1").step is Step.REST
     assert here.intend(attempt_of(clear=2), "A1").order_key == "A1"
+
+
+def test_each_run_has_a_budget_of_its_own(here: World) -> None:
+    first = here.planned("A1", run_id="first", max_calls_per_order=1)
+    here.answer(here.intend(first, "A1"), an_answer(A.UNKNOWN))
+    assert here.refused(first, "A1").step is Step.EXHAUSTED
+    assert here.intend(here.planned("A1", run_id="second", max_calls_per_order=1), "A1").order_key == "A1"
 
 
 def test_a_campaign_that_holds_on_unknown_is_never_called_again(here: World) -> None:
@@ -523,6 +582,18 @@ def test_a_committed_answer_of_a_dead_process_is_read_before_its_order_is_called
     assert (here.answers_left(), other.left_answers()) == (0, [])
 
 
+def test_an_answer_that_a_process_kept_after_its_call_lapsed_and_died_over_is_read_all_the_same(here: World) -> None:
+    run = here.planned("A1")
+    late = here.intend(run, "A1")
+    here.end_leases()
+    here.served(run, "A1", "1")
+    here.ledger.keep_answers({late.attempt_id: RAW})
+    other = here.worker("worker 2")
+    assert other.left_answers() == [late.attempt_id]
+    (settled,) = other.settle({late.attempt_id: a_link("2")})
+    assert (settled.outcome, here.answers_left(), other.left_answers()) == (A.SPARE, 0, [])
+
+
 # -- duplicates and spares ---------------------------------------------------------------------------------------------
 
 
@@ -534,6 +605,17 @@ def test_a_certificate_that_is_another_orders_is_not_given_again(here: World) ->
     assert here.passports() == [("77", "assigned", "A1"), ("77", "ended", "B2")]
     assert here.one("select link is null and end_reason = 'duplicate' from passport_ops.passport where state = 'ended'")
     assert here.served(run, "B2").state is R.RESERVED
+
+
+def test_a_certificate_that_its_customer_claimed_is_not_given_again(here: World) -> None:
+    run = here.planned("A1", "B2")
+    here.served(run, "A1", "77")
+    with here.rows.transaction():
+        here.rows.execute("update passport_ops.passport set state = 'claimed'")
+        here.rows.execute("update passport_ops.reservation set state = 'claimed' where order_key = 'A1'")
+    settled = here.served(run, "B2", "77")
+    assert (settled.outcome, settled.state) == (A.DUPLICATE, R.PENDING)
+    assert here.passports() == [("77", "claimed", "A1"), ("77", "ended", "B2")]
 
 
 def test_one_certificate_for_two_orders_in_one_go_is_given_once(here: World) -> None:
@@ -705,6 +787,18 @@ def test_nobody_gives_back_the_intents_of_another_caller(here: World) -> None:
     assert here.state("A1") is R.CALLING
 
 
+def test_an_unnoticed_intent_that_was_overtaken_gives_nobody_elses_call_back(here: World) -> None:
+    run = here.planned("A1", max_calls_per_order=9)
+    late = here.intend(run, "A1")
+    here.end_leases()
+    unnoticed = here.intend(run, "A1")
+    here.answer(late, a_link("1"))
+    here.reset(to="pending")
+    here.intend(run, "A1", by=here.worker("worker 2"))
+    assert here.ledger.disown([]) == 1
+    assert (here.outcome(unnoticed), here.state("A1")) == ("not_sent", R.CALLING)
+
+
 def test_a_ledger_makes_a_new_connection_after_it_lost_one(here: World) -> None:
     run = here.planned("A1")
     intent = here.intend(run, "A1")
@@ -731,6 +825,56 @@ def test_the_database_itself_refuses_a_second_live_link(here: World) -> None:
         with pytest.raises(psycopg.errors.UniqueViolation) as refusal:
             here.rows.execute(insert, values)
         assert refusal.value.diag.constraint_name == constraint
+
+
+@pytest.mark.parametrize(
+    ("statement", "constraint"),
+    [
+        ("update passport_ops.reservation set state = 'reserved' where order_key = 'B2'", "served_has_a_passport"),
+        ("update passport_ops.reservation set passport_id = null where order_key = 'A1'", "served_has_a_passport"),
+        ("update passport_ops.reservation set state = 'pending' where order_key = 'C3'", "calling_has_a_lease"),
+        ("update passport_ops.reservation set state = 'calling' where order_key = 'B2'", "calling_has_a_lease"),
+        (
+            "update passport_ops.reservation set state = 'reserved', passport_id = "
+            "(select passport_id from passport_ops.passport where state = 'spare') where order_key = 'B2'",
+            "reservation_passport_id_order_key_fkey",
+        ),
+        (
+            "insert into passport_ops.passport (certificate_id, link_sha256, state) "
+            "select '79', link_sha256, 'spare' from passport_ops.passport where certificate_id = '77'",
+            "passport_live_link",
+        ),
+        (
+            "insert into passport_ops.passport (certificate_id, link_sha256, state, order_key) "
+            "values ('78', 'x', 'assigned', 'B2')",
+            "passport_live_certificate",
+        ),
+        (
+            "insert into passport_ops.passport (certificate_id, link_sha256, state, order_key) "
+            "select '80', 'y', 'claimed', order_key from passport_ops.passport where certificate_id = '77'",
+            "passport_live_order",
+        ),
+        (
+            "insert into passport_ops.attempt (order_key, tag, epoch, fence, run_id, run_started_at, caller, "
+            "intended_at, lease_until) select order_key, tag, epoch, fence, run_id, run_started_at, 'another', "
+            "intended_at, lease_until from passport_ops.attempt where order_key = 'C3'",
+            "attempt_fence",
+        ),
+    ],
+)
+def test_the_database_itself_refuses_rows_that_would_break_a_promise(
+    here: World, statement: str, constraint: str
+) -> None:
+    run = here.planned("A1", "B2", "C3")
+    here.served(run, "A1", "77")
+    here.intend(run, "C3")
+    here.rows.execute(
+        "insert into passport_ops.passport (certificate_id, link_sha256, tag, epoch, state) "
+        "values ('78', 'z', 'gift', 0, 'spare')"
+    )
+    with pytest.raises(psycopg.errors.IntegrityError) as refusal:
+        here.rows.execute(statement)
+    assert refusal.value.diag.constraint_name == constraint
 
 
 def test_the_day_of_a_carried_over_order_stays_its_own(here: World) -> None:

@@ -12,6 +12,7 @@ from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -544,6 +545,18 @@ def test_a_connection_reset_after_the_request_is_read_is_ambiguous(server: Start
     nmp = server(then_reset(b""))
     assert ambiguous(call(client(nmp.url))) is CallFailure.RESET
     assert len(nmp.requests) == 1
+
+
+def test_a_request_whose_sending_breaks_off_is_ambiguous(
+    server: Starting, client: Building, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks_off(connection: Any, data: bytes) -> None:
+        connection.sock.sendall(data)
+        raise ConnectionResetError
+
+    monkeypatch.setattr("include.nmp.HTTPConnection.send", breaks_off)
+    nmp = server(once(answer()))
+    assert ambiguous(call(client(nmp.url))) is CallFailure.RESET
 
 
 def test_an_answer_that_is_lost_is_ambiguous_and_not_asked_for_again(server: Starting, client: Building) -> None:

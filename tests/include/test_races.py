@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 
+from include.attention import Action, AttentionError, Decided, resolve
+from include.campaigns import Campaign
 from include.checker import examine
-from include.claims import apply_claims
+from include.claims import ClaimsOfTag, apply_claims
 from include.database import connect
 from include.ledger import Grant, Ledger
 from include.local.processes import wait_until
+from include.resetting import ResetDone, reset_tag
 from include.sql import sql
 from include.states import AttemptOutcome, ReservationState
 from include.transitions import Step
@@ -180,6 +183,52 @@ def test_an_intent_that_a_broken_connection_is_still_committing_is_given_back(
         assert len(granting.result(PATIENCE).intents) == 1
         assert disowning.result(PATIENCE) == 1
     assert here.state("A1") is R.PENDING
+
+
+def test_a_lease_counts_from_before_its_grant_had_to_wait(here: World, threads: ThreadPoolExecutor) -> None:
+    run = here.planned("A1")
+    with holding(here, "select from passport_ops.gate for update") as let_go:
+        granting = threads.submit(here.grant, run, "A1")
+        now_blocked(here)
+        asked = here.one("select clock_timestamp()")
+        let_go()
+        assert len(granting.result(PATIENCE).intents) == 1
+    for table in ("reservation", "attempt"):
+        lease_until = here.one(f"select lease_until from passport_ops.{table}")
+        assert lease_until <= asked + timedelta(seconds=60), table
+
+
+def test_a_spare_that_somebody_is_ending_is_not_given(here: World, threads: ThreadPoolExecutor) -> None:
+    run = here.planned("A1", "B2")
+    late = here.intend(run, "A1")
+    here.end_leases()
+    here.answer(here.intend(run, "A1"), a_link("1"))
+    here.answer(late, a_link("2"))
+    end = "update passport_ops.passport set state = 'ended', end_reason = 'claimed_spare' where state = 'spare'"
+    with holding(here, end):
+        granting = threads.submit(here.grant, run, "B2")
+        assert [intent.order_key for intent in granting.result(PATIENCE).intents] == ["B2"]
+
+
+def test_a_spare_that_arrives_again_while_it_is_given_away_stays_with_its_order(
+    here: World, threads: ThreadPoolExecutor
+) -> None:
+    run = here.planned("A1", "B2", "C3")
+    late = here.intend(run, "A1")
+    here.end_leases()
+    second, again = here.intend(run, "A1"), here.intend(run, "B2")
+    here.answer(second, a_link("1"))
+    here.answer(late, a_link("2"))
+    with holding(here, "lock table passport_ops.unpublished in share mode") as let_go:
+        giving = threads.submit(here.grant, run, "C3", by=here.worker("worker 2"))
+        now_blocked(here)
+        settling = threads.submit(here.ledger.settle, {again.attempt_id: a_link("2")})
+        now_blocked(here, 2)
+        let_go()
+        giving.result(PATIENCE)
+        (settled,) = settling.result(PATIENCE)
+    assert (settled.outcome, settled.state) == (A.DUPLICATE, R.PENDING)
+    assert here.passports() == [("1", "assigned", "A1"), ("2", "assigned", "C3"), ("2", "ended", "B2")]
 
 
 # -- grant against settle ----------------------------------------------------------------------------------------------
@@ -393,6 +442,82 @@ def test_a_spare_is_not_given_while_its_tag_is_being_reset(here: World, threads:
     finish_reset(here)
     assert {state for _, state, _ in here.passports()} == {"ended"}
     assert (here.state("A1"), here.state("B2")) == (R.RESET, R.RESET)
+
+
+class Resets:
+    """Stands for the NMP: every reset is done at once."""
+
+    def reset_all(self, tag: str) -> int:
+        return int(tag == "gift")
+
+
+def test_a_late_answer_and_the_end_of_a_reset_do_not_lock_each_other_out(
+    here: World, threads: ThreadPoolExecutor
+) -> None:
+    run = here.planned("A1")
+    late = here.intend(run, "A1")
+    here.end_leases()
+    here.served(run, "A1", "1")
+    here.rows.execute("update passport_ops.reservation set reserved_at = now() - interval '40 days'")
+    here.rows.execute("update passport_ops.tag set claims_synced_at = now()")
+    wants = Campaign(name="gift", tag="gift", products="*", stale_after="30d", reset="when_stale")
+    asked = {"run_id": "reset", "campaigns": [wants], "synced_since": here.one("select now() - interval '1 d'")}
+    with holding(here, "lock table passport_ops.passport in share mode") as let_go:
+        resetting = threads.submit(reset_tag, here.uri, Resets(), "gift", **asked)
+        now_blocked(here)  # it has taken A1's link back and is about to end the passport
+        settling = threads.submit(here.ledger.settle, {late.attempt_id: a_link("2")})
+        now_blocked(here, 2)
+        let_go()
+        assert isinstance(resetting.result(PATIENCE), ResetDone)
+        assert settling.result(PATIENCE)[0].outcome is A.ENDED
+    assert (here.state("A1"), {state for _, state, _ in here.passports()}) == (R.RESET, {"ended"})
+
+
+def claimed(here: World, *certificates: str) -> ClaimsOfTag:
+    """The NMP says just now that these were claimed."""
+    with connect(here.uri, autocommit=True) as connection:
+        seen_at = here.one("select clock_timestamp()")
+        return apply_claims(connection, "gift", certificates, seen_at=seen_at, run_id="sync")
+
+
+def test_a_claim_that_meets_an_intent_being_committed_leaves_its_order_to_the_next_sync(
+    here: World, threads: ThreadPoolExecutor
+) -> None:
+    run = here.planned("A1")
+    here.served(run, "A1", "77")
+    here.reset(to="pending")
+    with holding(here, "lock table passport_ops.attempt in share mode") as let_go:
+        granting = threads.submit(here.grant, run, "A1")
+        now_blocked(here)
+        syncing = threads.submit(claimed, here, "77")
+        now_blocked(here, 2)
+        let_go()
+        assert len(granting.result(PATIENCE).intents) == 1
+        assert syncing.result(PATIENCE).after_reset == 0
+    assert here.state("A1") is R.CALLING
+
+
+def decided(here: World, key: str) -> Decided:
+    """A person closes an order."""
+    with connect(here.uri) as connection:
+        return resolve(connection, key, Action.CLOSE, "no more")
+
+
+def test_a_person_who_decides_while_an_intent_is_being_committed_is_told_that_a_call_is_under_way(
+    here: World, threads: ThreadPoolExecutor
+) -> None:
+    run = here.planned("A1")
+    here.answer(here.intend(run, "A1"), an_answer(A.UNKNOWN))
+    with holding(here, "lock table passport_ops.attempt in share mode") as let_go:
+        granting = threads.submit(here.grant, run, "A1")
+        now_blocked(here)
+        deciding = threads.submit(decided, here, "A1")
+        now_blocked(here, 2)
+        let_go()
+        assert len(granting.result(PATIENCE).intents) == 1
+        with pytest.raises(AttentionError, match="its call may be under way"):
+            deciding.result(PATIENCE)
+    assert here.state("A1") is R.CALLING
 
 
 # -- an extraction against the rest ------------------------------------------------------------------------------------

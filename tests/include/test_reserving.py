@@ -23,14 +23,15 @@ from psycopg.conninfo import conninfo_to_dict
 from include import reserving
 from include.answers import LinkRules, RawAnswer
 from include.checker import Report, check
-from include.database import connect
-from include.ledger import RunAttempt
+from include.database import DatabaseTrouble, connect
+from include.ledger import Ledger, RunAttempt
 from include.local.postgres import EmbeddedPostgres
 from include.local.processes import PROJECT, wait_until
 from include.local.stack import Ports
 from include.nmp import NmpClient, NmpConnection
 from include.reserving import EngineSettings, Outcome, ReserveClient, ReservingEngine, Verdict, _Pace
 from include.sandbox.server import SandboxControl, SandboxServer
+from include.settings import Settings
 from include.states import ReservationState
 from include.warehouse import migrate
 from tests.include.planned import World, a_link, attempt_of, empty, order, plan, world
@@ -450,6 +451,89 @@ def test_an_engine_that_lives_long_reads_what_others_left_meanwhile(shop: Shop) 
     assert ("72", "spare", None) in shop.here.passports()
 
 
+def test_a_call_whose_intent_took_as_long_as_its_deadline_never_leaves(shop: Shop) -> None:
+    """The deadline counts from before the grant, as the lease does; else a slow commit would let a call outlive it."""
+    run = shop.planned("A1", max_calls_per_order=1)
+    with connect(shop.here.uri) as slow, shop.engine() as engine:
+        slow.execute("select from passport_ops.gate for update")
+        (future,) = engine.submit(run, ["A1"])
+        assert wait_until(lambda: _blocked(shop.here) == 1, PATIENCE, 0.01)
+        time.sleep(0.6)  # longer than the deadline of 0.5 s
+        slow.rollback()
+        assert future.result(PATIENCE).verdict is V.SERVED
+    assert shop.outcomes() == ["not_sent", "reserved"]
+    assert len(shop.history()) == 1
+    sound(shop)
+
+
+class Broken:
+    """A client with a mistake in it: its first call goes out, but comes back as an error nobody foresaw."""
+
+    def __init__(self, client: NmpClient) -> None:
+        self._client = client
+        self._was_called = False
+
+    def reserve(self, tag: str, *, deadline: float) -> RawAnswer:
+        answer = self._client.reserve(tag, deadline=deadline)
+        if not self._was_called:
+            self._was_called = True
+            message = f"no answer foreseen: {answer.body!r}"
+            raise KeyError(message)
+        return answer
+
+    def close(self) -> None:
+        self._client.close()
+
+
+def test_a_call_that_ends_in_an_unforeseen_error_may_have_consumed_a_passport(
+    shop: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = shop.planned("A1")
+    with caplog.at_level(logging.DEBUG), shop.engine(Broken(shop.client()), lease_seconds=30) as engine:
+        (future,) = engine.submit(run, ["A1"])
+        assert future.result(PATIENCE).verdict is V.SERVED
+    assert shop.outcomes() == ["unknown", "reserved"]
+    assert "https://" not in caplog.text
+    sound(shop)
+
+
+def test_an_unforeseen_error_of_the_clerk_loses_no_answer_and_tells_no_link(
+    shop: Shop, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = shop.planned("A1")
+    settle, failures = Ledger.settle, iter((True,))
+
+    def fails_once(ledger: Ledger, readings: Any) -> Any:
+        if next(failures, False):
+            message = f"{[reading.link for reading in readings.values()]}"
+            raise ValueError(message)
+        return settle(ledger, readings)
+
+    monkeypatch.setattr(Ledger, "settle", fails_once)
+    with caplog.at_level(logging.DEBUG):
+        (served,) = shop.serve(run, "A1")
+    assert served.verdict is V.SERVED
+    assert "the ledger's clerk failed: ValueError" in caplog.text
+    assert "https://" not in caplog.text
+    assert shop.outcomes() == ["reserved"]
+    sound(shop)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (
+            {"lease_seconds": 30, "call_deadline_seconds": 30},
+            "must be longer than PASSPORT_LINKS_CALL_DEADLINE_SECONDS",
+        ),
+        ({"lease_seconds": 60, "task_timeout_seconds": 179}, "must be at least two leases and two call deadlines"),
+    ],
+)
+def test_settings_in_which_a_call_could_outlive_its_lease_are_refused(seconds: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Settings(**seconds)
+
+
 # -- killed engines, wrong clocks --------------------------------------------------------------------------------------
 
 
@@ -480,6 +564,20 @@ def test_what_a_killed_engine_leaves_is_taken_over_after_its_lease(
     assert shop.outcomes() == outcomes
     assert (len(shop.history()), len(shop.here.passports())) == (requests, passports)
     assert shop.here.answers_left() == 0
+    sound(shop)
+
+
+def test_a_new_engine_reads_what_a_dead_one_kept_though_nobody_asks_for_that_order_again(shop: Shop) -> None:
+    run = shop.planned("A1", "B2")
+    shop.here.open(run)
+    dead, client = shop.here.worker("a worker that died"), shop.client()
+    intent = shop.here.intend(run, "A1", by=dead)
+    dead.keep_answers({intent.attempt_id: client.reserve(shop.tag, deadline=time.monotonic() + PATIENCE)})
+    client.close()
+    shop.here.end_leases()
+    assert shop.serve(run, "B2")[0].verdict is V.SERVED
+    assert (shop.here.state("A1"), shop.here.answers_left()) == (R.RESERVED, 0)
+    assert shop.outcomes() == ["reserved", "reserved"]
     sound(shop)
 
 
@@ -620,6 +718,27 @@ def test_a_restart_while_intents_are_being_committed_loses_nothing(shaky: Shop, 
         shaky.here = again
         assert len(again.passports()) == 60
         sound(shaky)
+
+
+def test_an_intent_that_was_committed_while_the_connection_broke_is_freed_and_made_anew_at_once(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = shop.planned("A1", max_calls_per_order=1)
+    grant, breaks = Ledger.grant, iter((True,))
+
+    def breaks_once(ledger: Ledger, *arguments: Any, **options: Any) -> Any:
+        granted = grant(ledger, *arguments, **options)
+        if next(breaks, False):
+            message = "the connection broke"
+            raise DatabaseTrouble(message, sqlstate=None, constraint=None, transient=True)
+        return granted
+
+    monkeypatch.setattr(Ledger, "grant", breaks_once)
+    (served,) = shop.serve(run, "A1", lease_seconds=30)
+    assert served.verdict is V.SERVED
+    assert shop.outcomes() == ["not_sent", "reserved"]
+    assert len(shop.history()) == 1
+    sound(shop)
 
 
 @contextmanager

@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 
 from include import resetting
 from include.campaigns import Campaign, ResetPolicy
-from include.database import connect
+from include.database import DatabaseTrouble, connect
 from include.local.processes import wait_until
 from include.nmp import NmpClient, NmpConnection
 from include.resetting import (
@@ -250,6 +251,13 @@ def test_a_campaign_that_shares_the_tag_counts_though_its_orders_have_no_link_ye
     assert (met.stale_after, met.younger) == (90 * DAY, 1)
 
 
+def test_what_the_file_says_counts_for_such_a_campaign_too(rows: LedgerRows) -> None:
+    rows.link("hasty", "gift", campaign="fast", age=40 * DAY, stale_after=30 * DAY)
+    rows.order("waiting", "gift", campaign="slow", stale_after=30 * DAY)
+    (met,) = read_stocks(rows.connection, [campaign("slow", stale_after="90d")])
+    assert (met.stale_after, met.younger) == (90 * DAY, 1)
+
+
 def test_raising_stale_after_in_the_file_protects_links_that_are_out_and_lowering_it_takes_nothing_away(
     rows: LedgerRows,
 ) -> None:
@@ -352,6 +360,14 @@ def test_what_was_stale_when_planned_is_judged_again_before_the_tag_is_closed(
     assert (asked.tags, tag_of(rows, "gift"), rows.standing("gift-1")) == ([], ("open", 0, True), ("reserved", True))
 
 
+def test_a_tag_that_is_not_wholly_stale_is_not_even_closed(rows: LedgerRows) -> None:
+    stale_tag(rows)
+    rows.link("young", "gift", age=DAY)
+    rows.order("A1", "gift", "calling", lease=timedelta(minutes=5))
+    assert isinstance(reset(rows, Asked(), "gift"), ResetBlocked)
+    assert rows.all("select * from passport_ops.tag_reset") == []
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     links=st.lists(
@@ -389,6 +405,17 @@ def test_a_reset_never_touches_a_link_that_is_younger_than_the_longest_stale_aft
     assert asked.tags == ([tag] if wholly_stale else [])
     standings = {rows.standing(f"{tag}-{n}") for n in range(len(links))}
     assert standings == ({("reset", False)} if wholly_stale else {("reserved", True)})
+
+
+def test_a_link_belongs_to_the_tag_it_came_from_though_its_order_has_moved_to_another(rows: LedgerRows) -> None:
+    stale_tag(rows, "old", links=1)
+    rows.tag("new")
+    rows.do("update passport_ops.reservation set tag = 'new'")
+    rows.order("patient", "new", stale_after=90 * DAY)
+    (met,) = read_stocks(rows.connection, [])
+    assert (met.tag, met.stale_after, met.live, met.younger) == ("old", 30 * DAY, 1, 0)
+    assert reset(rows, Asked(), "old") == ResetDone(nmp_count=7, orders_reset=1, orders_requeued=0, spares_ended=0)
+    assert rows.standing("old-1") == ("reset", False)
 
 
 # -- a reset against calls under way -----------------------------------------------------------------------------------
@@ -502,6 +529,29 @@ def test_two_processes_never_carry_out_one_reset(rows: LedgerRows) -> None:
     assert (second.tags, tag_of(rows, "gift")) == ([], ("open", 1, True))
 
 
+def test_a_reset_that_another_process_finished_meanwhile_is_not_carried_out_again(
+    rows: LedgerRows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stale_tag(rows)
+    with monkeypatch.context() as patch:
+        patch.setattr(resetting, "_finish", killed)
+        with pytest.raises(Killed):
+            reset(rows, Asked(), "gift")
+    own, second = resetting._own, Asked()
+
+    def own_late(*arguments: Any) -> None:
+        """Another process finishes the reset, and the tag's next link is given out, before this one owns it."""
+        monkeypatch.setattr(resetting, "_own", own)
+        assert isinstance(reset(rows, Asked(), "gift"), ResetDone)
+        rows.link("fresh", "gift", age=timedelta(0))
+        own(*arguments)
+
+    monkeypatch.setattr(resetting, "_own", own_late)
+    with pytest.raises(ResetError, match="another process is resetting tag 'gift', or has just done so"):
+        reset(rows, second, "gift")
+    assert (second.tags, tag_of(rows, "gift"), rows.standing("fresh")) == ([], ("open", 1, True), ("reserved", True))
+
+
 def _waits_for_a_lock(rows: LedgerRows) -> bool:
     return bool(
         rows.all(
@@ -588,6 +638,15 @@ def test_a_refusal_after_a_lost_answer_proves_nothing(
     assert tag_of(rows, "both")[0] == "resetting"
 
 
+def test_a_reset_that_the_database_refuses_says_so_without_a_value(rows: LedgerRows) -> None:
+    stale_tag(rows)
+    rows.do("alter table passport_ops.passport drop column ended_at cascade")
+    with pytest.raises(DatabaseTrouble, match="The reset of tag 'gift' stopped: SQLSTATE 42703") as trouble:
+        reset(rows, Asked(), "gift")
+    assert "test.arianee.net" not in "".join(traceback.format_exception(trouble.value))
+    assert (tag_of(rows, "gift")[0], rows.standing("gift-1")) == ("resetting", ("reserved", True))
+
+
 # -- a reset that is killed --------------------------------------------------------------------------------------------
 
 
@@ -618,6 +677,26 @@ def test_a_reset_that_is_killed_at_any_step_is_finished_by_the_next_try(
     assert len(asked.tags) == calls_before + 1
     assert (tag_of(rows, "gift"), rows.passports(spare)[0][0]) == (("open", 1, True), "ended")
     assert rows.all("select state from passport_ops.tag_reset") == [("done",)]
+
+
+@pytest.mark.parametrize("statement", ["end_passports", "next_epoch", "finish"])
+def test_what_a_reset_takes_back_stands_in_one_transaction_with_its_epoch_and_count(
+    rows: LedgerRows, monkeypatch: pytest.MonkeyPatch, statement: str
+) -> None:
+    stale_tag(rows)
+    spare = rows.passport("gift")
+    asked = Asked()
+
+    def dies_after_the_nmp_answered(name: str) -> Any:
+        return killed() if asked.tags and name == f"resetting/{statement}" else sql(name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(resetting, "sql", dies_after_the_nmp_answered)
+        with pytest.raises(Killed):
+            reset(rows, asked, "gift")
+    assert (tag_of(rows, "gift"), rows.standing("gift-1")) == (("resetting", 0, False), ("reserved", True))
+    assert (rows.passports(spare)[0][0], last_reset(rows, "gift")[0]) == ("spare", "unknown")
+    assert reset(rows, asked, "gift") == ResetDone(nmp_count=7, orders_reset=2, orders_requeued=0, spares_ended=1)
 
 
 def test_a_try_after_one_that_may_have_asked_says_so_beside_the_count(
