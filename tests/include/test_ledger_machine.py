@@ -6,6 +6,7 @@
 import os
 import time
 from dataclasses import dataclass
+from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
@@ -24,6 +25,7 @@ from hypothesis.stateful import (
 from include.answers import EMPTY_POOL_CODE, CallFailure, LinkRules, RawAnswer, read_answer
 from include.attention import Action, resolve
 from include.checker import examine
+from include.claims import apply_claims
 from include.ledger import Intent, Ledger, RunAttempt
 from include.states import AttemptOutcome, ReservationState
 from include.transitions import Step
@@ -76,6 +78,7 @@ class Nmp:
     def __init__(self) -> None:
         self.history: list[dict[str, Any]] = []
         self.live: dict[str, list[str]] = {"gift": [], "watch": []}
+        self.claimed: dict[str, set[str]] = {"gift": set(), "watch": set()}
         self._returned: dict[str, list[str]] = {"gift": [], "watch": []}
         self._made = 0
 
@@ -98,8 +101,12 @@ class Nmp:
         self._returned[tag] += self.live[tag]
         self.live[tag] = []
 
+    def can_claim(self, tag: str, certificate: str) -> bool:
+        return certificate in self.live[tag] or certificate in self._returned[tag]
+
     def claim(self, tag: str, certificate: str) -> None:
-        self.live[tag].remove(certificate)
+        (self.live if certificate in self.live[tag] else self._returned)[tag].remove(certificate)
+        self.claimed[tag].add(certificate)
         self._note("claim", tag, certificate, outcome="done")
 
     @staticmethod
@@ -136,6 +143,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.nmp = Nmp()
         self.calls: list[Call] = []
         self.clears = dict.fromkeys(RUNS, 0)
+        self.listed: tuple[str, list[str], datetime] | None = None
 
     def teardown(self) -> None:
         self.here.close()
@@ -373,32 +381,28 @@ class LedgerMachine(RuleBasedStateMachine):
     @precondition(lambda self: any(self.nmp.live.values()))
     @rule(pick=picks)
     def claim(self, pick: int) -> None:
-        reserved = self.here.rows.execute(
+        """A customer claims by a link that an order has or had: a reset does not end it."""
+        given = self.here.rows.execute(
             """
-            select passport_id, tag, certificate_id from passport_ops.passport
-            where state = 'assigned' order by passport_id
+            select distinct tag, certificate_id from passport_ops.passport
+            where order_key is not null and (state = 'assigned' or end_reason = 'reset') order by certificate_id
             """
         ).fetchall()
-        reserved = [row for row in reserved if row[2] in self.nmp.live[row[1]]]
-        if not reserved:
-            return
-        passport_id, tag, certificate = reserved[pick % len(reserved)]
-        self.nmp.claim(tag, certificate)
-        with self.here.rows.transaction():
-            self.here.rows.execute(
-                """
-                update passport_ops.reservation
-                set state = 'claimed', claimed_at = clock_timestamp(), fence = fence + 1 where passport_id = %s
-                """,
-                [passport_id],
-            )
-            self.here.rows.execute(
-                """
-                update passport_ops.passport
-                set state = 'claimed', claimed_at = clock_timestamp() where passport_id = %s
-                """,
-                [passport_id],
-            )
+        claimable = [(tag, certificate) for tag, certificate in given if self.nmp.can_claim(tag, certificate)]
+        if claimable:
+            self.nmp.claim(*claimable[pick % len(claimable)])
+
+    @rule(tag=st.sampled_from(("gift", "gift", "watch")))
+    def list_claims(self, tag: str) -> None:
+        """The NMP is asked who claimed; what it says may be written much later."""
+        self.listed = (tag, sorted(self.nmp.claimed[tag]), self.here.one("select clock_timestamp()"))
+
+    @precondition(lambda self: self.listed is not None)
+    @rule()
+    def write_claims(self) -> None:
+        assert self.listed is not None
+        tag, certificates, seen_at = self.listed
+        apply_claims(self.here.rows, tag, certificates, seen_at=seen_at, run_id="sync")
 
     @precondition(lambda self: self._wants_a_person())
     @rule(key=st.sampled_from(KEYS), action=st.sampled_from(Action))
