@@ -473,15 +473,16 @@ def test_a_late_answer_and_the_end_of_a_reset_do_not_lock_each_other_out(
     assert (here.state("A1"), {state for _, state, _ in here.passports()}) == (R.RESET, {"ended"})
 
 
-def claimed(here: World, *certificates: str) -> ClaimsOfTag:
-    """The NMP says just now that these were claimed."""
+def claimed(here: World, tag: str, *certificates: str) -> ClaimsOfTag:
+    """The NMP lists just now that these were claimed under a tag."""
     with connect(here.uri, autocommit=True) as connection:
         seen_at = here.one("select clock_timestamp()")
-        return apply_claims(connection, "gift", certificates, seen_at=seen_at, run_id="sync")
+        return apply_claims(connection, tag, certificates, seen_at=seen_at, run_id="sync")
 
 
+@pytest.mark.parametrize("tag", ["gift", "another tag of the certificate"])
 def test_a_claim_that_meets_an_intent_being_committed_leaves_its_order_to_the_next_sync(
-    here: World, threads: ThreadPoolExecutor
+    here: World, threads: ThreadPoolExecutor, tag: str
 ) -> None:
     run = here.planned("A1")
     here.served(run, "A1", "77")
@@ -489,7 +490,7 @@ def test_a_claim_that_meets_an_intent_being_committed_leaves_its_order_to_the_ne
     with holding(here, "lock table passport_ops.attempt in share mode") as let_go:
         granting = threads.submit(here.grant, run, "A1")
         now_blocked(here)
-        syncing = threads.submit(claimed, here, "77")
+        syncing = threads.submit(claimed, here, tag, "77")
         now_blocked(here, 2)
         let_go()
         assert len(granting.result(PATIENCE).intents) == 1

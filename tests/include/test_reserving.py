@@ -412,6 +412,19 @@ def test_an_order_under_way_elsewhere_is_waited_for_and_the_others_are_served_fi
     sound(shop)
 
 
+def test_a_lease_that_is_waited_for_keeps_no_other_order_waiting(shop: Shop) -> None:
+    run = shop.planned("A1", "B2", "C3")
+    shop.here.open(run)
+    shop.here.intend(run, "A1", by=shop.here.worker("a worker that died", lease_seconds=4))
+    with shop.engine() as engine:
+        leased, *others = engine.submit(run, ["A1", "B2", "C3"])
+        assert {other.result(PATIENCE).verdict for other in others} == {V.SERVED}
+        assert shop.here.one(
+            "select lease_until > clock_timestamp() from passport_ops.reservation where order_key = 'A1'"
+        )
+        assert leased.result(PATIENCE).verdict is V.SERVED
+
+
 def test_a_lease_that_ends_during_a_call_leaves_its_link_to_the_order_or_as_a_spare(shop: Shop) -> None:
     run = shop.planned("A1", "B2")
     shop.here.open(run)
