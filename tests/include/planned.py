@@ -155,11 +155,11 @@ class World:
     def served(self, run: RunAttempt, key: str, certificate: str | None = None) -> Settled:
         return self.answer(self.intend(run, key), a_link(certificate))
 
-    def spare(self, run: RunAttempt, key: str, certificate: str) -> None:
-        """Serves an order by its second call; what the first one brings late is a spare."""
+    def spare(self, run: RunAttempt, key: str, certificate: str, own: str | None = None) -> None:
+        """Serves an order by its second call, with certificate ``own``; what the first one brings late is a spare."""
         late = self.intend(run, key)
         self.end_leases()
-        self.served(run, key)
+        self.served(run, key, own)
         self.answer(late, a_link(certificate))
 
     def requeued(self, key: str, certificate: str) -> RunAttempt:

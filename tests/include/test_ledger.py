@@ -650,10 +650,7 @@ def test_the_orders_own_certificate_once_more_is_one_passport(here: World) -> No
 def test_a_spare_is_used_before_the_next_call_for_its_tag(here: World) -> None:
     run = here.planned("A1", "B2")
     here.register(order("A1"), order("B2"), order("C3", tag="other"))
-    late = here.intend(run, "A1")
-    here.end_leases()
-    here.answer(here.intend(run, "A1"), a_link("1"))
-    here.answer(late, a_link("2"))
+    here.spare(run, "A1", "2", own="1")
     assert here.intend(run, "C3").tag == "other"
     refusal = here.refused(run, "B2")
     assert (refusal.step, refusal.state) == (Step.DONE, R.RESERVED)
@@ -673,10 +670,7 @@ def test_a_spare_that_is_received_again_becomes_its_orders_own(here: World) -> N
 
 def test_spares_run_out_and_then_calls_begin(here: World) -> None:
     run = here.planned("A1", "B2", "C3")
-    late = here.intend(run, "A1")
-    here.end_leases()
-    here.answer(here.intend(run, "A1"), a_link("1"))
-    here.answer(late, a_link("2"))
+    here.spare(run, "A1", "2", own="1")
     grant = here.grant(run, "B2", "C3")
     assert [refusal.order_key for refusal in grant.refusals] == ["B2"]
     assert [intent.order_key for intent in grant.intents] == ["C3"]
@@ -705,10 +699,7 @@ def test_a_certificate_comes_back_after_a_reset(here: World) -> None:
 
 def test_a_spare_of_an_older_epoch_is_not_given(here: World) -> None:
     run = here.planned("A1", "B2")
-    late = here.intend(run, "A1")
-    here.end_leases()
-    here.answer(here.intend(run, "A1"), a_link("1"))
-    here.answer(late, a_link("2"))
+    here.spare(run, "A1", "2", own="1")
     here.rows.execute("update passport_ops.tag set epoch = epoch + 1")
     assert here.intend(run, "B2").order_key == "B2"
 

@@ -155,10 +155,7 @@ def test_two_first_calls_of_one_run_never_go_together(here: World, threads: Thre
 
 def test_the_last_spare_of_a_tag_goes_to_one_order(here: World, threads: ThreadPoolExecutor) -> None:
     run = here.planned("A1", "B2", "C3")
-    late = here.intend(run, "A1")
-    here.end_leases()
-    here.answer(here.intend(run, "A1"), a_link("1"))
-    here.answer(late, a_link("2"))
+    here.spare(run, "A1", "2", own="1")
     with holding(here, "lock table passport_ops.unpublished in share mode") as let_go:
         one = threads.submit(here.grant, run, "B2")
         now_blocked(here)
@@ -200,10 +197,7 @@ def test_a_lease_counts_from_before_its_grant_had_to_wait(here: World, threads: 
 
 def test_a_spare_that_somebody_is_ending_is_not_given(here: World, threads: ThreadPoolExecutor) -> None:
     run = here.planned("A1", "B2")
-    late = here.intend(run, "A1")
-    here.end_leases()
-    here.answer(here.intend(run, "A1"), a_link("1"))
-    here.answer(late, a_link("2"))
+    here.spare(run, "A1", "2", own="1")
     end = "update passport_ops.passport set state = 'ended', end_reason = 'claimed_spare' where state = 'spare'"
     with holding(here, end):
         granting = threads.submit(here.grant, run, "B2")
@@ -265,7 +259,8 @@ def test_an_intent_that_began_before_a_stop_is_followed_by_none(here: World, thr
     )
 
 
-def test_no_intent_slips_in_while_a_stop_is_being_committed(here: World, threads: ThreadPoolExecutor) -> None:
+def a_stop_meets_a_grant(here: World, threads: ThreadPoolExecutor) -> Grant:
+    """What a grant gives that had to wait for the stop of its run to be committed."""
     run = here.planned("A1", "B2")
     refused = here.intend(run, "A1")
     with holding(here, "select from passport_ops.run_attempt for update") as let_go:
@@ -275,7 +270,11 @@ def test_no_intent_slips_in_while_a_stop_is_being_committed(here: World, threads
         now_blocked(here, 2)
         let_go()
         stopping.result(PATIENCE)
-        assert [refusal.step for refusal in granting.result(PATIENCE).refusals] == [Step.STOPPED]
+        return granting.result(PATIENCE)
+
+
+def test_no_intent_slips_in_while_a_stop_is_being_committed(here: World, threads: ThreadPoolExecutor) -> None:
+    assert [refusal.step for refusal in a_stop_meets_a_grant(here, threads).refusals] == [Step.STOPPED]
 
 
 # -- settle against settle ---------------------------------------------------------------------------------------------
@@ -428,10 +427,7 @@ def test_a_late_link_that_arrives_while_its_tag_is_being_reset_is_never_used(her
 
 def test_a_spare_is_not_given_while_its_tag_is_being_reset(here: World, threads: ThreadPoolExecutor) -> None:
     run = here.planned("A1", "B2")
-    late = here.intend(run, "A1")
-    here.end_leases()
-    here.answer(here.intend(run, "A1"), a_link("1"))
-    here.answer(late, a_link("2"))
+    here.spare(run, "A1", "2", own="1")
     with holding(here, "lock table passport_ops.unpublished in share mode") as let_go:
         giving = threads.submit(here.grant, run, "B2")
         now_blocked(here)
@@ -671,13 +667,4 @@ def test_a_database_that_is_set_to_another_isolation_changes_nothing(
         (name,) = admin.execute("select current_database()").fetchone()  # type: ignore[misc]
         admin.execute(f"alter database {name} set default_transaction_isolation = 'repeatable read'".encode())
     with world(warehouse) as here:
-        run = here.planned("A1", "B2")
-        refused = here.intend(run, "A1")
-        with holding(here, "select from passport_ops.run_attempt for update") as let_go:
-            stopping = threads.submit(here.ledger.settle, {refused.attempt_id: an_answer(A.REFUSED)})
-            now_blocked(here)
-            granting = threads.submit(here.grant, run, "B2", by=here.worker("worker 2"))
-            now_blocked(here, 2)
-            let_go()
-            stopping.result(PATIENCE)
-            assert [refusal.step for refusal in granting.result(PATIENCE).refusals] == [Step.STOPPED]
+        assert [refusal.step for refusal in a_stop_meets_a_grant(here, threads).refusals] == [Step.STOPPED]
