@@ -1,8 +1,8 @@
 """The reserving engine: takes order keys and gives outcomes. One engine to a process, two doors (docs/architecture.md).
 
 Caller threads speak to the NMP with ``requests``; one clerk thread alone speaks to the ledger and commits intents and
-answers in groups. While the ledger cannot be written the clerk holds every answer and tries again, until ten minutes after
-its engine was closed.
+answers in groups. While the ledger cannot be written the clerk holds every answer and tries again, until ten minutes
+after its engine was closed.
 """
 
 import contextlib
