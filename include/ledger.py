@@ -18,7 +18,7 @@ from psycopg.rows import dict_row
 from include.answers import MEANINGS, CallFailure, RawAnswer, Reading
 from include.database import connect, safe_errors
 from include.sql import sql
-from include.states import AttemptOutcome, PassportState, ReservationState, TagState
+from include.states import UNSERVED, AttemptOutcome, PassportState, ReservationState, TagState
 from include.transitions import (
     Answered,
     Holder,
@@ -39,7 +39,7 @@ Row = dict[str, Any]
 
 USES_BUDGET = [outcome.value for outcome, meaning in MEANINGS.items() if meaning.uses_budget]
 MOST_SPARES_AT_ONCE = 500
-_MAY_HAVE_AN_ANSWER = (ReservationState.UNKNOWN, ReservationState.HELD)
+_MAY_HAVE_AN_ANSWER = frozenset(UNSERVED) - {ReservationState.CALLING}
 
 
 class LedgerError(Exception):
@@ -377,7 +377,7 @@ class Ledger:
     def _expire(self, cursor: "psycopg.Cursor[Row]", orders: dict[str, Row]) -> dict[str, int]:
         """Calls whose lease ended become unknown, unless their raw answer stands unread: those are given back.
 
-        Whoever gave up a lapsed call before may have left its answer unread too: a reset, or an extraction.
+        Whoever gave up a lapsed call before may have left its answer unread too: a reset, an extraction, a person.
         """
         unsure = [key for key, row in orders.items() if row["state"] in _MAY_HAVE_AN_ANSWER]
         unread: dict[str, int] = {}

@@ -904,8 +904,11 @@ def lapsed_with_an_unread_answer(here: World) -> tuple[RunAttempt, Intent]:
     return run, intent
 
 
-def test_an_unread_answer_is_read_before_its_lapsed_order_is_called_again(here: World) -> None:
+@pytest.mark.parametrize("released", [False, True], ids=["as the reset left it", "released by a person"])
+def test_an_unread_answer_is_read_before_its_lapsed_order_is_called_again(here: World, released: bool) -> None:
     run, intent = lapsed_with_an_unread_answer(here)
+    if released:
+        resolve(here.rows, "A1", Action.RELEASE, "ask again")
     grant = here.grant(run, "A1", by=here.worker("worker 2"))
     assert (grant.intents, grant.unread) == ([], [intent.attempt_id])
 
