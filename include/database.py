@@ -127,8 +127,8 @@ def connect(
     """Open a connection to ``uri`` (libpq URI, or Airflow's URI or JSON form) with UTC as its time zone.
 
     Its transactions are READ COMMITTED unless they say otherwise and on the disk when they are committed, whatever the
-    database or role is set to. A network that swallows everything is noticed within a minute, unless the
-    URI says otherwise.
+    database or role is set to. A network that swallows everything is noticed within a minute (unless the URI says
+    otherwise).
 
     Raises ``DatabaseTrouble`` when the server cannot be reached or refuses, ``include.connections.BadConnection`` when
     ``uri`` cannot be read. Both name the place (host, port, database), never the password.
