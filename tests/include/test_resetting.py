@@ -529,14 +529,19 @@ def test_two_processes_never_carry_out_one_reset(rows: LedgerRows) -> None:
     assert (second.tags, tag_of(rows, "gift")) == ([], ("open", 1, True))
 
 
-def test_a_reset_that_another_process_finished_meanwhile_is_not_carried_out_again(
-    rows: LedgerRows, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def killed_before_its_end(rows: LedgerRows, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reset of a stale tag whose process dies when the NMP has answered."""
     stale_tag(rows)
     with monkeypatch.context() as patch:
         patch.setattr(resetting, "_finish", killed)
         with pytest.raises(Killed):
             reset(rows, Asked(), "gift")
+
+
+def test_a_reset_that_another_process_finished_meanwhile_is_not_carried_out_again(
+    rows: LedgerRows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed_before_its_end(rows, monkeypatch)
     own, second = resetting._own, Asked()
 
     def own_late(*arguments: Any) -> None:
@@ -702,11 +707,7 @@ def test_what_a_reset_takes_back_stands_in_one_transaction_with_its_epoch_and_co
 def test_a_try_after_one_that_may_have_asked_says_so_beside_the_count(
     rows: LedgerRows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stale_tag(rows)
-    with monkeypatch.context() as patch:
-        patch.setattr(resetting, "_finish", killed)
-        with pytest.raises(Killed):
-            reset(rows, Asked(), "gift")
+    killed_before_its_end(rows, monkeypatch)
     reset(rows, Asked(lambda _: 0), "gift")
     assert last_reset(rows, "gift") == (
         "done",
