@@ -26,7 +26,7 @@ from include.checker import Report, check
 from include.database import DatabaseTrouble, connect
 from include.ledger import Ledger, RunAttempt
 from include.local.postgres import EmbeddedPostgres
-from include.local.processes import PROJECT, wait_until
+from include.local.processes import PROJECT, Guard, wait_until
 from include.local.stack import Ports
 from include.nmp import NmpClient, NmpConnection
 from include.reserving import EngineSettings, Outcome, ReserveClient, ReservingEngine, Verdict, _Pace
@@ -646,7 +646,8 @@ def test_engines_of_several_processes_and_two_runs_keep_every_promise_under_fire
 def own_postgres() -> Iterator[EmbeddedPostgres]:
     """A PostgreSQL that tests may kill."""
     folder = Path(tempfile.mkdtemp(prefix="passport-links-killed-"))
-    server = EmbeddedPostgres(folder / "postgres", Ports.free().postgres, settings={"fsync": "off"})
+    guard = Guard()  # ends the server if the tests are killed
+    server = EmbeddedPostgres(folder / "postgres", Ports.free().postgres, settings={"fsync": "off"}, guard=guard)
     try:
         server.start()
         server.create_database("warehouse", "template0")
@@ -654,6 +655,7 @@ def own_postgres() -> Iterator[EmbeddedPostgres]:
         yield server
     finally:
         server.stop()
+        guard.dismiss()
         shutil.rmtree(folder, ignore_errors=True)
 
 
