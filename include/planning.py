@@ -53,7 +53,7 @@ def read_orders(orders_uri: str, days: Sequence[date], campaigns: Campaigns, set
 
 
 def register_orders(
-    ledger: Ledger, extraction: Extraction, campaigns: Campaigns, *, run_id: str, began_at: datetime | None = None
+    ledger: Ledger, extraction: Extraction, campaigns: Campaigns, *, run_id: str, began_at: datetime
 ) -> None:
     """Takes an extraction into the ledger (see ``Ledger.register``), names the rows that were not taken in the log."""
     checked = extraction.checked

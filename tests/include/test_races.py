@@ -480,9 +480,7 @@ def claimed(here: World, tag: str, *certificates: str) -> ClaimsOfTag:
 def test_a_claim_that_meets_an_intent_being_committed_leaves_its_order_to_the_next_sync(
     here: World, threads: ThreadPoolExecutor, tag: str
 ) -> None:
-    run = here.planned("A1")
-    here.served(run, "A1", "77")
-    here.reset(to="pending")
+    run = here.requeued("A1", "77")
     with holding(here, "lock table passport_ops.attempt in share mode") as let_go:
         granting = threads.submit(here.grant, run, "A1")
         now_blocked(here)
