@@ -11,13 +11,13 @@ SANDBOX_PORT ?= 8765
 .PHONY: run run-once stop test lint bench chaos sandbox check migrate install compile help
 
 run: $(VENV)/.runtime ## the local stack with demo orders, until Ctrl-C (PORT, POSTGRES_PORT, SANDBOX_PORT, SHOP_TIMEZONE, CAMPAIGNS)
-	@exec $(BIN)/python -m include.local.run
+	@exec $(BIN)/python -m local.run
 
 run-once: $(VENV)/.runtime ## one day, then one JSON line: DAY=YYYY-MM-DD (ORDERS, SHOP_TIMEZONE, CAMPAIGNS, STATE, CONF)
-	@exec $(BIN)/python -m include.local.run_once
+	@exec $(BIN)/python -m local.run_once
 
 stop: ## end what `make run` started (STATE)
-	@if [ -x $(BIN)/python ]; then exec $(BIN)/python -m include.local.stop; else echo "nothing is running"; fi
+	@if [ -x $(BIN)/python ]; then exec $(BIN)/python -m local.stop; else echo "nothing is running"; fi
 
 test: $(VENV)/.dev ## all tests
 	@$(BIN)/python -m pytest
@@ -26,7 +26,7 @@ lint: $(VENV)/.dev ## ruff, mypy and sqlfluff
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
-	@$(BIN)/sqlfluff lint --disable-progress-bar --processes 0 include
+	@$(BIN)/sqlfluff lint --disable-progress-bar --processes 0 include local sandbox
 
 bench: $(VENV)/.dev ## what it costs, side by side: medians and ratios
 	@for script in bench/*.py; do PYTHONPATH=. $(BIN)/python "$$script" || exit 1; done
@@ -38,13 +38,13 @@ chaos: $(VENV)/.dev ## a stack under faults and SIGKILL, and the checker's verdi
 	@exec $(BIN)/python -m tests.chaos --seed $(SEED) --orders $(or $(ORDERS),1000) --kills $(KILLS)
 
 sandbox: $(VENV)/.runtime ## the NMP sandbox alone (SANDBOX_PORT)
-	@exec $(BIN)/python -m include.sandbox --port $(SANDBOX_PORT)
+	@exec $(BIN)/python -m sandbox --port $(SANDBOX_PORT)
 
 check: $(VENV)/.runtime ## try the connections in AIRFLOW_CONN_ORDERS_DB, _WAREHOUSE and _NMP; reserves nothing
-	@PYTHONPATH=.:plugins exec $(BIN)/python -m check_connections
+	@PYTHONPATH=.:plugins exec $(BIN)/python -m passport_airflow.check_connections
 
 migrate: $(VENV)/.runtime ## bring the warehouse in AIRFLOW_CONN_WAREHOUSE up to date
-	@exec $(BIN)/python -m include.warehouse migrate
+	@exec $(BIN)/python -m include.warehouse.publishing migrate
 
 install: $(VENV)/.dev ## install everything for work on the project
 

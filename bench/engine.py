@@ -14,17 +14,17 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-from include.answers import LinkRules
 from include.campaigns import OnUnknown
-from include.ledger import Ledger, RunAttempt, RunPlan
-from include.local.postgres import EmbeddedPostgres
-from include.local.processes import Guard
-from include.local.stack import Ports
-from include.nmp import NmpClient, NmpConnection
+from include.ledger.session import Ledger, RunAttempt, RunPlan
+from include.nmp.answers import LinkRules
+from include.nmp.client import NmpClient, NmpConnection
 from include.orders import EligibleOrder
 from include.reserving import EngineSettings, ReservingEngine, Verdict
-from include.sandbox.server import SandboxServer
-from include.warehouse import migrate
+from include.warehouse.publishing import migrate
+from local.postgres import EmbeddedPostgres
+from local.processes import Guard
+from local.stack import Ports
+from sandbox.server import SandboxServer
 
 CONCURRENCY = 32
 DAY = date(2026, 11, 22)

@@ -17,7 +17,7 @@ from typing import cast
 import uvloop
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from include.sandbox.server import SandboxServer
+from sandbox.server import SandboxServer
 
 TAG = "bench"
 

@@ -34,18 +34,18 @@ from airflow.sdk import Asset, CronDataIntervalTimetable, dag, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from pendulum import datetime
 
-from connections import orders_uri, warehouse_uri
 from include.campaigns import Campaigns
-from include.ledger import RunPlan
-from include.planning import plan_day
+from include.day_check import check_day
+from include.intake import plan_day
+from include.ledger.session import RunPlan
 from include.settings import settings
-from include.verdicts import check_day
-from include.warehouse import load_links as publish_links
-from open_ledger import open_ledger
-from reserve_operator import ReservePassportLinkOperator
-from retrying import RETRY_BY_CLASS
-from run_day import run_day
-from run_params import run_params
+from include.warehouse.publishing import load_links as publish_links
+from passport_airflow.connections import orders_uri, warehouse_uri
+from passport_airflow.open_ledger import open_ledger
+from passport_airflow.reserve_operator import ReservePassportLinkOperator
+from passport_airflow.retry_policy import RETRY_BY_CLASS
+from passport_airflow.run_day import run_day
+from passport_airflow.run_params import run_params
 
 log = logging.getLogger(__name__)
 

@@ -35,12 +35,13 @@ from datetime import datetime, timedelta
 from airflow.sdk import Param, dag, task
 from airflow.sdk.exceptions import AirflowFailException
 
-from connections import nmp_is_sandbox, warehouse_uri
-from include import claims, resetting
 from include.campaigns import Campaigns
+from include.claims import syncing as claims
+from include.resets import resetting
 from include.settings import settings
-from nmp_hook import NmpHook
-from retrying import RETRY_BY_CLASS
+from passport_airflow.connections import nmp_is_sandbox, warehouse_uri
+from passport_airflow.nmp_hook import NmpHook
+from passport_airflow.retry_policy import RETRY_BY_CLASS
 
 log = logging.getLogger(__name__)
 

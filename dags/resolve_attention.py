@@ -21,10 +21,10 @@ from datetime import timedelta
 from airflow.sdk import Param, dag, task
 from airflow.sdk.exceptions import AirflowFailException
 
-from connections import warehouse_uri
-from include.attention import Action, AttentionError, resolve
-from include.database import connect
+from include.attention.deciding import Action, AttentionError, resolve
 from include.settings import settings
+from include.warehouse.database import connect
+from passport_airflow.connections import warehouse_uri
 
 log = logging.getLogger(__name__)
 

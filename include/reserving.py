@@ -22,11 +22,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from include.answers import MEANINGS, CallFailure, LinkRules, RawAnswer, read_answer
-from include.database import DatabaseTrouble
-from include.ledger import Grant, Intent, Ledger, LedgerError, Refusal, RunAttempt, Settled
-from include.states import AttemptOutcome, ReservationState
-from include.transitions import Step
+from include.ledger.session import Grant, Intent, Ledger, LedgerError, Refusal, RunAttempt, Settled
+from include.ledger.states import AttemptOutcome, ReservationState
+from include.ledger.transitions import Step
+from include.nmp.answers import MEANINGS, CallFailure, LinkRules, RawAnswer, read_answer
+from include.warehouse.database import DatabaseTrouble
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class Outcome:
 
 
 class ReserveClient(Protocol):
-    """What the engine needs of ``include.nmp.NmpClient``."""
+    """What the engine needs of ``include.nmp.client.NmpClient``."""
 
     def reserve(self, tag: str, *, deadline: float) -> RawAnswer:
         """One call; ``deadline`` is on ``time.monotonic``. Never raises for trouble on the way."""

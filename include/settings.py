@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-INCLUDE = Path(__file__).resolve().parent
+BRAND = Path(__file__).resolve().parent / "brand"
 
 
 class Settings(BaseSettings):
@@ -30,8 +30,8 @@ class Settings(BaseSettings):
     carry_days: int = Field(
         14, ge=0, description="Days after its campaign's ends_on that an unserved order carries over."
     )
-    campaigns_file: Path = Field(INCLUDE / "campaigns.yaml", description="The campaigns.")
-    extraction_sql: Path = Field(INCLUDE / "sql" / "extract_orders.sql", description="The extraction over orders_db.")
+    campaigns_file: Path = Field(BRAND / "campaigns.yaml", description="The campaigns.")
+    extraction_sql: Path = Field(BRAND / "extract_orders.sql", description="The extraction over orders_db.")
 
     per_order_limit: int = Field(1000, ge=0, le=1024, description="Up to so many orders get one mapped task each.")
     max_tasks: int = Field(16, ge=1, le=1024, description="Above that the day is dealt into at most so many slices.")

@@ -11,10 +11,10 @@ from typing import Any
 
 import psycopg
 
-from include.local.postgres import BIN
-from include.local.stack import AIRFLOW_DATABASE, Stack
-from include.sandbox.journal import Journal
-from include.sandbox.platform import Platform
+from local.postgres import BIN
+from local.stack import AIRFLOW_DATABASE, Stack
+from sandbox.journal import Journal
+from sandbox.platform import Platform
 
 RESTRICTED = ("passport.links", "passport_ops.passport", "passport_ops.answer")
 """The tables that may hold a link."""

@@ -12,9 +12,9 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from include.local.postgres import EmbeddedPostgres
-from include.local.processes import Guard
-from include.local.stack import Ports
+from local.postgres import EmbeddedPostgres
+from local.processes import Guard
+from local.stack import Ports
 
 _numbers = count(1)
 
@@ -60,7 +60,7 @@ def database(postgres: EmbeddedPostgres) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def _migrated(postgres: EmbeddedPostgres) -> str:
     """The name of a warehouse that was migrated once, to copy from."""
-    from include.warehouse import migrate
+    from include.warehouse.publishing import migrate
 
     postgres.create_database("migrated", "template0")
     migrate(postgres.uri("migrated"))

@@ -17,12 +17,12 @@ import yaml
 from airflow.sdk import Connection
 
 from include.connections import postgres_uri
-from include.local.postgres import BIN, EmbeddedPostgres
-from include.local.processes import Guard
-from include.local.stack import Ports
 from include.settings import Settings
-from include.warehouse import migrate
-from nmp_hook import NmpHook
+from include.warehouse.publishing import migrate
+from local.postgres import BIN, EmbeddedPostgres
+from local.processes import Guard
+from local.stack import Ports
+from passport_airflow.nmp_hook import NmpHook
 
 ROOT = Path(__file__).resolve().parents[1]
 COMPOSE_TEXT = (ROOT / "docker-compose.yaml").read_text()
@@ -137,7 +137,7 @@ def test_the_init_service_migrates_airflow_and_the_warehouse_and_stops_at_the_fi
     assert (shell, flags) == ("bash", "-euo")
     assert [line for line in script.splitlines() if "migrate" in line] == [
         "airflow db migrate",
-        "python -m include.warehouse migrate",
+        "python -m include.warehouse.publishing migrate",
     ]
     assert "--password" not in script  # a process list would show it
 
@@ -356,7 +356,7 @@ def stack_databases() -> Iterator[EmbeddedPostgres]:
             "POSTGRES_USER": str(at["user"]),
             "AIRFLOW_DB_PASSWORD": "it's-airflow",
             "PASSPORT_DB_PASSWORD": "it's-passport",
-            "ORDERS_TABLE": str(ROOT / "include/local/sql/create_orders.sql"),
+            "ORDERS_TABLE": str(ROOT / "local/sql/create_orders.sql"),
         }
         subprocess.run(["sh", str(ROOT / "docker/create_databases.sh")], env=environment, check=True)
         yield server

@@ -15,9 +15,11 @@ import psycopg
 from psycopg import IsolationLevel
 from psycopg.rows import class_row
 
-from include.database import connect, safe_errors
-from include.sql import sql
-from include.states import UNSERVED, ReservationState
+from include.ledger.states import UNSERVED, ReservationState
+from include.sql_files import sql_of
+from include.warehouse.database import connect, safe_errors
+
+sql = sql_of(__package__)
 
 DAYS_SHOWN = 7
 TAGS_SHOWN = 50
@@ -199,12 +201,12 @@ def read_content(uri: str, asked: Asked) -> Content:
     with connect(uri, application_name="passport-links-page") as connection, safe_errors("The page cannot be read"):
         connection.read_only = True
         connection.isolation_level = IsolationLevel.REPEATABLE_READ
-        connection.execute(sql("page/as_analyst"))
+        connection.execute(sql("as_analyst"))
         reader = _Reader(connection)
         found = _find(reader, asked.order) if asked.order else None
         dates = _dates(reader, asked)
         shown = dates and dates[:DAYS_SHOWN]
-        funnel = reader.rows(FunnelRow, "page/funnel", {"days": shown}) if shown else []
+        funnel = reader.rows(FunnelRow, "funnel", {"days": shown}) if shown else []
         if shown is None or funnel is None:
             days = wanted = None
         else:
@@ -216,9 +218,9 @@ def read_content(uri: str, asked: Asked) -> Content:
             funnel=wanted,
             campaigns=sorted({row.campaign for row in funnel or []} | ({asked.campaign} if asked.campaign else set())),
             attention=reader.rows(
-                Attention, "page/attention", {"day": asked.day, "campaign": asked.campaign, "rows": OF_EACH_KIND}
+                Attention, "attention", {"day": asked.day, "campaign": asked.campaign, "rows": OF_EACH_KIND}
             ),
-            tags=reader.rows(TagStock, "page/tag_stock", {"rows": TAGS_SHOWN}),
+            tags=reader.rows(TagStock, "tag_stock", {"rows": TAGS_SHOWN}),
             found=found,
         )
 
@@ -255,7 +257,7 @@ class _Reader:
         try:
             with self._connection.transaction(), self._connection.cursor(row_factory=class_row(kind)) as cursor:
                 # A rolled back savepoint takes the limit back, too.
-                cursor.execute(sql("page/limit_time"), {"milliseconds": max(int(seconds * 1000), 1)})
+                cursor.execute(sql("limit_time"), {"milliseconds": max(int(seconds * 1000), 1)})
                 return cursor.execute(sql(name), parameters).fetchall()
         except psycopg.errors.QueryCanceled:
             return None
@@ -277,25 +279,25 @@ def _dates(reader: _Reader, asked: Asked) -> list[date] | None:
     if asked.day:
         return [asked.day]
     rows = reader.rows(
-        _Date, "page/newest_days", {"before": asked.before, "campaign": asked.campaign, "rows": DAYS_SHOWN + 1}
+        _Date, "newest_days", {"before": asked.before, "campaign": asked.campaign, "rows": DAYS_SHOWN + 1}
     )
     return None if rows is None else [row.business_day for row in rows]
 
 
 def _loads(reader: _Reader, days: Sequence[date]) -> dict[date, datetime]:
-    rows = reader.rows(_Load, "page/published_days", {"days": days}) if days else []
+    rows = reader.rows(_Load, "published_days", {"days": days}) if days else []
     return {row.business_day: row.updated_at for row in rows or []}
 
 
 def _find(reader: _Reader, wanted: str) -> Found | None:
     """The orders with this key, else with this order id: an id may have a key per item and is not indexed."""
     orders: list[Order] | None = []
-    for name in ("page/orders_by_key", "page/orders_by_id"):
+    for name in ("orders_by_key", "orders_by_id"):
         orders = reader.rows(Order, name, {"wanted": wanted, "rows": ORDERS_SHOWN})
         if orders is None or orders:
             break
     if orders is None:
         return None
     keys = [order.order_key for order in orders] or [wanted]
-    attention = reader.rows(Attention, "page/order_attention", {"keys": keys, "rows": ORDERS_SHOWN})
+    attention = reader.rows(Attention, "order_attention", {"keys": keys, "rows": ORDERS_SHOWN})
     return None if attention is None else Found(orders, attention)

@@ -17,8 +17,8 @@ from zoneinfo import ZoneInfo
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from include.ledger.states import SERVED, ReservationState
 from include.page.reading import BAR_STATES, Asked, Attention, Content, Day, Order
-from include.states import SERVED, ReservationState
 
 STATES = {
     ReservationState.CLAIMED: ("claimed", "Its customer owns the passport."),

@@ -12,9 +12,9 @@ import pytest
 import requests
 from playwright.sync_api import Browser, FrameLocator, Page, expect, sync_playwright
 
-from include.local.processes import wait_until
-from include.local.stack import HOST, Ports, Stack
-from include.warehouse import load_links, migrate
+from include.warehouse.publishing import load_links, migrate
+from local.processes import wait_until
+from local.stack import HOST, Ports, Stack
 from tests.include.ledger_rows import LedgerRows
 
 pytestmark = pytest.mark.browser

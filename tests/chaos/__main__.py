@@ -12,8 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from include.local.processes import LocalStackError
-from include.sandbox.errors import SandboxError
+from local.processes import LocalStackError
+from sandbox.errors import SandboxError
 from tests.chaos.run import Plan, run
 
 

@@ -13,16 +13,16 @@ import psycopg
 import requests
 
 from include.business_day import last_ended_day
-from include.checker import check
-from include.local.processes import LocalStackError, wait_until
-from include.local.source_table import load_csv
-from include.local.stack import Ports, Stack
-from include.sandbox.errors import SandboxError
-from include.sandbox.platform import ActOutcome
-from include.sandbox.server import SandboxControl
+from include.ledger.states import ReservationState
 from include.settings import Settings
-from include.states import ReservationState
-from include.warehouse import migrate
+from include.warehouse.publishing import migrate
+from local.processes import LocalStackError, wait_until
+from local.source_table import load_csv
+from local.stack import Ports, Stack
+from sandbox.checker import check
+from sandbox.errors import SandboxError
+from sandbox.platform import ActOutcome
+from sandbox.server import SandboxControl
 from tests.canaries import leaks
 from tests.chaos.turmoil import FAULTS, LATENCY_MILLISECONDS, Killer
 from tests.chaos.verdict import Deeds, Verdict, judge

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from include.checker import Report, Violation
-from include.states import AttemptOutcome
-from include.warehouse import load_links
+from include.ledger.states import AttemptOutcome
+from include.warehouse.publishing import load_links
+from sandbox.checker import Report, Violation
 from tests.chaos.turmoil import Kill, Victim
 from tests.chaos.verdict import Deeds, Verdict, judge
 from tests.include.planned import DAY, World, an_answer, world

@@ -8,9 +8,9 @@ from enum import StrEnum
 
 import psutil
 
-from include.local.processes import Part
-from include.local.stack import Stack
-from include.sandbox.faults import Fault, FaultRule
+from local.processes import Part
+from local.stack import Stack
+from sandbox.faults import Fault, FaultRule
 
 FAULTS = [
     FaultRule(fault=Fault.LOST_ANSWER, probability=0.05),

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import psycopg
 
-from include.checker import Report
-from include.sandbox.faults import Fault
+from sandbox.checker import Report
+from sandbox.faults import Fault
 from tests.chaos.turmoil import Kill
 
 AMBIGUOUS = (

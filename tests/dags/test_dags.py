@@ -64,7 +64,7 @@ def test_the_daily_dag_reads_in_the_order_of_its_sentence(dags: DagBag) -> None:
 def test_the_reserve_task_starts_in_the_triggerer_and_outlasts_two_leases_and_deadlines(dags: DagBag) -> None:
     reserve, settings = dags.dags["reserve_passport_links"].get_task("reserve"), Settings()
     assert reserve.start_from_trigger is True
-    assert reserve.start_trigger_args.trigger_cls == "reserve_trigger.ReserveTrigger"
+    assert reserve.start_trigger_args.trigger_cls == "passport_airflow.reserve_trigger.ReserveTrigger"
     two = timedelta(seconds=2 * (settings.lease_seconds + settings.call_deadline_seconds))
     assert reserve.partial_kwargs["execution_timeout"] >= two
 

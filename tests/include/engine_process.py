@@ -10,9 +10,9 @@ import sys
 import time
 from typing import Any
 
-from include.answers import LinkRules, RawAnswer
-from include.ledger import Ledger
-from include.nmp import NmpClient, NmpConnection
+from include.ledger.session import Ledger
+from include.nmp.answers import LinkRules, RawAnswer
+from include.nmp.client import NmpClient, NmpConnection
 from include.reserving import EngineSettings, ReservingEngine
 from tests.include.planned import attempt_of
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import psycopg
 
-from include.database import connect
+from include.warehouse.database import connect
 
 DAY = timedelta(days=1)
 _numbers = count(1)

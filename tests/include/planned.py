@@ -9,12 +9,12 @@ from typing import Any
 
 import psycopg
 
-from include.answers import RawAnswer, Reading
 from include.campaigns import OnUnknown
-from include.database import connect
-from include.ledger import Grant, Intent, Ledger, Refusal, RunAttempt, RunPlan, Settled
+from include.ledger.session import Grant, Intent, Ledger, Refusal, RunAttempt, RunPlan, Settled
+from include.ledger.states import AttemptOutcome, ReservationState
+from include.nmp.answers import RawAnswer, Reading
 from include.orders import EligibleOrder
-from include.states import AttemptOutcome, ReservationState
+from include.warehouse.database import connect
 
 DAY = date(2026, 11, 22)
 _certificates = count(440105001)

@@ -5,7 +5,7 @@ import pytest
 
 from include.campaigns import CampaignFileError, Campaigns, OnUnknown, ResetPolicy, UnknownCampaignError
 
-SHIPPED = Path(__file__).parents[2] / "include" / "campaigns.yaml"
+SHIPPED = Path(__file__).parents[2] / "include" / "brand" / "campaigns.yaml"
 
 DAY = date(2026, 11, 22)
 

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from include.business_day import day_bounds
 from include.campaigns import Campaign, Campaigns, OnUnknown
-from include.local.source_table import SourceOrder, append
 from include.orders import CheckedOrders, ExtractionError, RejectReason, check, extract, typed
 from include.settings import Settings
+from local.source_table import SourceOrder, append
 
 PARIS = ZoneInfo("Europe/Paris")
 SAO_PAULO = ZoneInfo("America/Sao_Paulo")
-SQL = (Path(__file__).parents[2] / "include" / "sql" / "extract_orders.sql").read_text()
+SQL = (Path(__file__).parents[2] / "include" / "brand" / "extract_orders.sql").read_text()
 STATUSES = Settings().order_statuses
 DAY = date(2026, 11, 22)
 

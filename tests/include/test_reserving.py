@@ -21,19 +21,19 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from include import reserving
-from include.answers import LinkRules, RawAnswer
-from include.checker import Report, check
-from include.database import DatabaseTrouble, connect
-from include.ledger import Ledger, RunAttempt
-from include.local.postgres import EmbeddedPostgres
-from include.local.processes import PROJECT, Guard, wait_until
-from include.local.stack import Ports
-from include.nmp import NmpClient, NmpConnection
+from include.ledger.session import Ledger, RunAttempt
+from include.ledger.states import ReservationState
+from include.nmp.answers import LinkRules, RawAnswer
+from include.nmp.client import NmpClient, NmpConnection
 from include.reserving import EngineSettings, Outcome, ReserveClient, ReservingEngine, Verdict, _Pace
-from include.sandbox.server import SandboxControl, SandboxServer
 from include.settings import Settings
-from include.states import ReservationState
-from include.warehouse import migrate
+from include.warehouse.database import DatabaseTrouble, connect
+from include.warehouse.publishing import migrate
+from local.postgres import EmbeddedPostgres
+from local.processes import PROJECT, Guard, wait_until
+from local.stack import Ports
+from sandbox.checker import Report, check
+from sandbox.server import SandboxControl, SandboxServer
 from tests.include.planned import World, a_link, attempt_of, empty, order, plan, world
 
 R, V = ReservationState, Verdict

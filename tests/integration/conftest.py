@@ -16,12 +16,12 @@ import pytest
 from aiosmtpd.controller import Controller
 
 from include.business_day import last_ended_day
-from include.local.processes import wait_until
-from include.local.source_table import load_csv
-from include.local.stack import HOST, Ports, Stack
-from include.sandbox.server import SandboxControl
 from include.settings import Settings
-from include.warehouse import migrate
+from include.warehouse.publishing import migrate
+from local.processes import wait_until
+from local.source_table import load_csv
+from local.stack import HOST, Ports, Stack
+from sandbox.server import SandboxControl
 
 RESERVE = "reserve_passport_links"
 DAGS = (RESERVE, "reset_stale_reservations", "resolve_attention")

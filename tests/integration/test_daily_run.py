@@ -7,9 +7,9 @@ from collections import Counter
 
 import pytest
 
-from include.checker import check
-from include.local.processes import wait_until
-from include.sandbox.faults import Fault
+from local.processes import wait_until
+from sandbox.checker import check
+from sandbox.faults import Fault
 from tests.integration.conftest import RESERVE, Running
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(420), pytest.mark.xdist_group("integration")]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from include.local.stack import AIRFLOW_DATABASE
+from local.stack import AIRFLOW_DATABASE
 from tests.canaries import Secrets, bodies, dump, leaks, log_files
 from tests.integration.conftest import Running
 

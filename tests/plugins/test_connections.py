@@ -1,7 +1,7 @@
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from connections import nmp_is_sandbox, orders_uri, warehouse_uri
+from passport_airflow.connections import nmp_is_sandbox, orders_uri, warehouse_uri
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ import socket
 
 import pytest
 
-from include.answers import LinkRules
-from include.nmp import NmpConfigurationError, NmpConnection
-from nmp_hook import NmpHook
+from include.nmp.answers import LinkRules
+from include.nmp.client import NmpConfigurationError, NmpConnection
+from passport_airflow.nmp_hook import NmpHook
 
 KEY = "11111111-canary-key-2222"
 

@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-import process_engine as module
-from include.sandbox.server import SandboxServer
-from process_engine import close_process_engine, process_engine
+from passport_airflow import process_engine as module
+from passport_airflow.process_engine import close_process_engine, process_engine
+from sandbox.server import SandboxServer
 
 
 @pytest.fixture

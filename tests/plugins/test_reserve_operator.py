@@ -10,11 +10,11 @@ import psycopg
 import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 
-from include.ledger import Ledger
-from include.sandbox.server import SandboxControl, SandboxServer
-from include.verdicts import OrdersNeedAttentionError, OrdersNotServedError
-from reserve_operator import ReservePassportLinkOperator
-from retrying import RETRY_BY_CLASS
+from include.day_check import OrdersNeedAttentionError, OrdersNotServedError
+from include.ledger.session import Ledger
+from passport_airflow.reserve_operator import ReservePassportLinkOperator
+from passport_airflow.retry_policy import RETRY_BY_CLASS
+from sandbox.server import SandboxControl, SandboxServer
 from tests.include.planned import DAY, order, plan
 
 

@@ -11,7 +11,7 @@ from airflow.timetables.interval import CronDataIntervalTimetable
 from pendulum import datetime as at
 
 from include.settings import Settings
-from run_day import run_day
+from passport_airflow.run_day import run_day
 
 
 def a_run(run_type: str, *, day: str | None = None, **times: datetime) -> Any:
@@ -64,7 +64,7 @@ def test_a_day_that_cannot_be_served_fails_without_a_retry(day: str, sentence: s
 def test_the_schedule_gives_every_day_one_run_when_the_clocks_change(
     monkeypatch: pytest.MonkeyPatch, zone: str, first: date, hours: list[int]
 ) -> None:
-    monkeypatch.setattr("run_day.settings", lambda: Settings(shop_timezone=zone))
+    monkeypatch.setattr("passport_airflow.run_day.settings", lambda: Settings(shop_timezone=zone))
     timetable = CronDataIntervalTimetable("0 0 * * *", timezone=zone)
     restriction = TimeRestriction(at(first.year, first.month, first.day, tz=zone), None, catchup=True)
     days, lengths, interval = [], [], None

@@ -5,13 +5,15 @@ from datetime import date
 import psycopg
 import pytest
 
-from include.database import DatabaseTrouble, connect
+from include.ledger.states import ReservationState
 from include.page import reading
 from include.page.reading import Asked, Day, FunnelRow, read_content, summed
-from include.sql import sql
-from include.states import ReservationState
-from include.warehouse import load_links
+from include.sql_files import sql_of
+from include.warehouse.database import DatabaseTrouble, connect
+from include.warehouse.publishing import load_links
 from tests.include.ledger_rows import LedgerRows
+
+page_sql = sql_of("include.page")
 
 MONDAY, TUESDAY, WEDNESDAY = date(2026, 11, 16), date(2026, 11, 17), date(2026, 11, 18)
 
@@ -175,7 +177,7 @@ def test_tags_that_run_out_come_first(scene: str, rows: LedgerRows) -> None:
 
 def test_the_role_it_reads_as_may_see_no_link(scene: str) -> None:
     with connect(scene) as connection:
-        connection.execute(sql("page/as_analyst"))
+        connection.execute(page_sql("as_analyst"))
         assert connection.execute("select current_user").fetchone() == ("passport_analyst",)
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute("select link from passport.links")

@@ -5,9 +5,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from include.ledger.states import ReservationState
 from include.page.reading import Asked, Attention, Content, Day, Found, Order
 from include.page.rendering import KINDS, STATES, page_html, segments, state_counts, trouble_html
-from include.states import ReservationState
 
 DAY = date(2026, 11, 17)
 EVIL = '<script>alert("x")</script>'

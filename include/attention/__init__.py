@@ -1,0 +1,1 @@
+"""Attention: what a person decides about an order."""

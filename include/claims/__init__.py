@@ -1,0 +1,1 @@
+"""Claims: which passports their customers own by now."""

@@ -1,0 +1,164 @@
+"""What may happen to an order, decided without a database: the ledger gathers, these decide, the ledger writes.
+
+Follows "The life of a reservation" of the design. Nothing here sees a link.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from include.ledger.states import AttemptOutcome, PassportState, ReservationState
+
+FINAL = frozenset(
+    {
+        ReservationState.RESERVED,
+        ReservationState.CLAIMED,
+        ReservationState.RESET,
+        ReservationState.HELD,
+        ReservationState.CANCELLED,
+        ReservationState.CLOSED,
+    }
+)
+"""States in which a run has nothing left to do for an order."""
+
+NOT_WANTED = frozenset({ReservationState.CANCELLED, ReservationState.CLOSED, ReservationState.RESET})
+"""States in which an order has no link and wants none."""
+
+
+class Step(StrEnum):
+    """What a request for a link leads to, before any call."""
+
+    CALL = "call"  # commit an intent
+    USE_SPARE = "use_spare"  # a passport received earlier is there
+    DONE = "done"  # nothing to ask: the order's state says it all
+    REST = "rest"  # its tag is empty for this run attempt
+    STOPPED = "stopped"  # the run attempt has stopped calling
+    RESETTING = "resetting"  # its tag is being reset
+    EXHAUSTED = "exhausted"  # its budget of calls is used up
+    LEASED = "leased"  # somebody's call for it may still be under way
+    WAIT = "wait"  # no call may begin just now
+    NO_SUCH_ORDER = "no_such_order"  # the ledger never heard of it
+
+
+@dataclass(frozen=True)
+class OrderStanding:
+    """One order as a grant finds it: its state, its campaign's policy and the calls its budget has lost."""
+
+    state: ReservationState
+    lease_left: float
+    holds_on_unknown: bool
+    calls_used: int
+
+
+@dataclass(frozen=True)
+class RunStanding:
+    """A run attempt as a grant finds it."""
+
+    stopped: bool
+    opened: bool
+    max_calls_per_order: int
+
+
+@dataclass(frozen=True)
+class TagStanding:
+    """A tag as a grant finds it; ``locked`` where somebody else is writing its row right now."""
+
+    resetting: bool
+    locked: bool
+    resting: bool
+    has_spare: bool
+
+
+def next_step(order: OrderStanding, run: RunStanding, tag: TagStanding, *, calls_free: int, own_calls: int) -> Step:
+    """What to do for an order that asks for a link.
+
+    ``calls_free`` is how many more calls may begin over all runs and processes, ``own_calls`` how many this run attempt
+    has under way. An order whose lease has ended must be given as ``UNKNOWN``.
+    """
+    if order.state in FINAL:
+        return Step.DONE
+    if order.state is ReservationState.CALLING:
+        return Step.LEASED
+    if order.state is ReservationState.UNKNOWN and order.holds_on_unknown:
+        return Step.DONE
+    return _step_by_tag(order, run, tag, calls_free=calls_free, own_calls=own_calls)
+
+
+def _step_by_tag(order: OrderStanding, run: RunStanding, tag: TagStanding, *, calls_free: int, own_calls: int) -> Step:
+    if tag.resetting:
+        return Step.RESETTING
+    if tag.locked:
+        return Step.WAIT
+    if tag.has_spare:
+        return Step.USE_SPARE
+    if order.calls_used >= run.max_calls_per_order:
+        return Step.EXHAUSTED
+    if run.stopped:
+        return Step.STOPPED
+    if tag.resting:
+        return Step.REST
+    first_call_alone = not run.opened and own_calls > 0
+    return Step.WAIT if first_call_alone or calls_free <= 0 else Step.CALL
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Whose a certificate is now: ``state`` is assigned, spare or claimed."""
+
+    passport_id: int
+    state: PassportState
+    order_key: str | None
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One answered call as the ledger finds it, its order locked."""
+
+    order_key: str
+    epoch: int
+    fence: int
+    order_state: ReservationState
+    order_fence: int
+    order_has_passport: bool
+    tag_epoch: int
+    tag_resetting: bool = False
+
+    @property
+    def on_time(self) -> bool:
+        """True while nobody took the order over: the answer may move it."""
+        return self.order_state is ReservationState.CALLING and self.order_fence == self.fence
+
+
+@dataclass(frozen=True)
+class LinkSettled:
+    """What becomes of a 200 with a link.
+
+    ``outcome`` is the call's; ``passport`` the state in which the passport is kept, or None where no new row is owed
+    (the certificate has one); ``promote`` the spare that becomes the order's; ``order_state`` the order's next
+    state, or None where it stays; ``end_reason`` why an ended passport ended.
+    """
+
+    outcome: AttemptOutcome
+    passport: PassportState | None
+    order_state: ReservationState | None
+    promote: int | None = None
+    end_reason: str | None = None
+
+
+def settle_link(answered: Answered, holder: Holder | None) -> LinkSettled:
+    """What becomes of a 200 with a link, given who holds its certificate now."""
+    freed = ReservationState.PENDING if answered.on_time else None
+    # a reset under way has waited for calls on time; what comes late may be of what it takes back
+    if answered.epoch < answered.tag_epoch or (answered.tag_resetting and not answered.on_time):
+        return LinkSettled(AttemptOutcome.ENDED, PassportState.ENDED, freed, end_reason="old_epoch")
+    wanted = not answered.order_has_passport and answered.order_state not in NOT_WANTED
+    if holder is None:
+        if wanted:
+            return LinkSettled(AttemptOutcome.RESERVED, PassportState.ASSIGNED, ReservationState.RESERVED)
+        return LinkSettled(AttemptOutcome.SPARE, PassportState.SPARE, None)
+    if holder.state is PassportState.SPARE:
+        if wanted:
+            return LinkSettled(AttemptOutcome.RESERVED, None, ReservationState.RESERVED, promote=holder.passport_id)
+        return LinkSettled(AttemptOutcome.SPARE, None, None)
+    if holder.order_key == answered.order_key:
+        return LinkSettled(AttemptOutcome.RESERVED, None, None)
+    return LinkSettled(AttemptOutcome.DUPLICATE, PassportState.ENDED, freed, end_reason="duplicate")

@@ -1,0 +1,1 @@
+"""Resets: taking back what nobody claimed."""

@@ -1,0 +1,1 @@
+"""The warehouse: its connections, its schema, and the published tables."""

@@ -1,0 +1,11 @@
+"""The views of schema passport, for people."""
+
+from include.warehouse.migrations import execute_file
+
+revision = "0003"
+down_revision = "0002"
+
+
+def upgrade() -> None:
+    """Execute ``0003_views.sql``."""
+    execute_file("0003_views.sql")

@@ -1,0 +1,149 @@
+"""What ``make run``, ``make run-once`` and ``make stop`` share: progress lines, signals, and errors in one sentence."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TextIO
+
+import requests
+from pydantic import ValidationError
+
+from include.business_day import BadDayError, UnfinishedDayError
+from include.campaigns import CampaignFileError, Campaigns
+from include.connections import BadConnection
+from include.settings import Settings, settings
+from include.warehouse.database import DatabaseTrouble
+from local.processes import PROJECT, LocalStackError
+from local.source_table import OrdersFileError
+
+INTERRUPTED = 130
+"""The exit code of a command that was ended by Ctrl-C."""
+
+EXPECTED_ERRORS = (
+    LocalStackError,
+    BadDayError,
+    UnfinishedDayError,
+    BadConnection,
+    CampaignFileError,
+    DatabaseTrouble,
+    OrdersFileError,
+    requests.RequestException,
+)
+"""Errors whose message is one sentence for a person."""
+
+
+class Progress:
+    """Prints lines with the seconds since the start."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._start = time.monotonic()
+        self._last = ""
+
+    def __call__(self, line: str) -> None:
+        """Print ``line`` unless it was the last one."""
+        if line != self._last:
+            self._last = line
+            print(f"{time.monotonic() - self._start:5.0f} s  {line}", file=self._stream, flush=True)
+
+
+def sentence(error: BaseException) -> str:
+    """An error in one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def fail(error: BaseException | str) -> None:
+    """Print one sentence on standard error."""
+    print(sentence(error) if isinstance(error, BaseException) else error, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Within the block SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt, once: what follows is the ending itself."""
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        for number in signals:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    former = {number: signal.signal(number, interrupt) for number in signals}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def end_with_make() -> None:
+    """Raise KeyboardInterrupt when the make that started this command has died, or was interrupted alone.
+
+    A make that gets a SIGINT of its own (not from the terminal, which sends it to both) waits for its command without a
+    word to it; on Linux its blocked SIGINT shows that.
+    """
+    if "MAKELEVEL" not in os.environ:
+        return
+    if os.getppid() != _PARENT or _blocks_interrupts(_PARENT):
+        raise KeyboardInterrupt
+
+
+_PARENT = os.getppid()
+
+
+def _blocks_interrupts(pid: int) -> bool:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+    blocked = next((line.split()[1] for line in status.splitlines() if line.startswith("SigBlk:")), "0")
+    return bool(int(blocked, 16) & 1 << signal.SIGINT - 1)
+
+
+def checked_settings(shop_timezone: str | None = None, campaigns_file: str | None = None) -> Settings:
+    """The settings, with what the command line says laid over the environment, and the campaigns checked.
+
+    The environment is changed, so that the parts see the same. Raises ``LocalStackError`` or ``CampaignFileError``.
+    """
+    if shop_timezone:
+        os.environ["PASSPORT_LINKS_SHOP_TIMEZONE"] = shop_timezone
+    if campaigns_file:
+        os.environ["PASSPORT_LINKS_CAMPAIGNS_FILE"] = str(Path(campaigns_file).resolve())
+    settings.cache_clear()
+    try:
+        found = settings()
+    except ValidationError as error:
+        raise LocalStackError(_problem(error, shop_timezone)) from None
+    Campaigns.load(found.campaigns_file)
+    return found
+
+
+def _problem(error: ValidationError, shop_timezone: str | None) -> str:
+    first = error.errors(include_url=False)[0]
+    message = first["msg"].removeprefix("Value error, ")
+    name = f"PASSPORT_LINKS_{str(first['loc'][0]).upper()}" if first["loc"] else ""
+    if shop_timezone and name.endswith("SHOP_TIMEZONE"):
+        return f"SHOP_TIMEZONE is {shop_timezone!r}, which is no IANA time zone; use one like Europe/Paris"
+    return message if not name or name in message else f"{name} is {first['input']!r}: {message}"
+
+
+def given(name: str, environment: Mapping[str, str] = os.environ) -> str | None:
+    """A make variable's value, ``None`` where it is unset or empty."""
+    return environment.get(name, "").strip() or None
+
+
+def shown(path: Path) -> str:
+    """A path as short as it can be written from the project's folder."""
+    try:
+        return str(path.relative_to(PROJECT))
+    except ValueError:
+        return str(path)
+
+
+def counted(number: int, what: str, plural: str | None = None) -> str:
+    """``1 order``, ``2 orders``."""
+    return f"{number} {what if number == 1 else plural or what + 's'}"

@@ -1,0 +1,240 @@
+"""``make run-once``: one business day on a stack of its own, then one JSON line.
+
+Reads the make variables from the environment: DAY, ORDERS, SHOP_TIMEZONE, CAMPAIGNS, STATE, CONF. Progress goes to
+standard error; the last line on standard output is the JSON object, on failure too.
+"""
+
+import json
+import os
+import sys
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+from include.business_day import business_day_of, parse_day, require_ended
+from include.campaigns import Campaigns, UnknownCampaignError
+from include.ledger.states import ReservationState
+from include.settings import Settings
+from include.warehouse.database import connect
+from include.warehouse.publishing import migrate
+from local.airflow_api import Json
+from local.console import (
+    EXPECTED_ERRORS,
+    INTERRUPTED,
+    Progress,
+    checked_settings,
+    ended_by_signals,
+    fail,
+    given,
+    shown,
+)
+from local.demo_orders import load_demo
+from local.processes import PROJECT, LocalStackError
+from local.run import DAGS, RESERVE, RESET, SQL, check_connections_from_outside, unfinished, wait_for
+from local.source_table import load_csv
+from local.stack import Stack
+
+STATE = PROJECT / ".state" / "run-once"
+
+COUNTED_AS = {
+    ReservationState.RESERVED: "reserved",
+    ReservationState.CLAIMED: "claimed",
+    ReservationState.OUT_OF_STOCK: "out_of_stock",
+    ReservationState.HELD: "held",
+    ReservationState.UNKNOWN: "unknown",
+    ReservationState.CALLING: "unknown",  # a call that nobody finished: its outcome is unknown
+    ReservationState.PENDING: "pending",
+    ReservationState.CANCELLED: "cancelled",
+    ReservationState.CLOSED: "cancelled",
+    ReservationState.RESET: "reset",
+}
+
+
+@dataclass
+class Result:
+    """What the JSON line says; the states add up to ``orders``."""
+
+    day: str | None
+    orders: int = 0
+    reserved: int = 0
+    claimed: int = 0
+    out_of_stock: int = 0
+    held: int = 0
+    unknown: int = 0
+    pending: int = 0
+    cancelled: int = 0
+    reset: int = 0
+    published: int = 0
+    calls: int = 0
+    seconds: float | None = None
+
+    def is_complete(self) -> bool:
+        """Whether every eligible order's link is published."""
+        return self.published == self.orders - self.cancelled
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command was asked for, checked."""
+
+    day: date
+    orders: Path | None
+    state: Path
+    conf: Json
+    settings: Settings
+
+
+def main() -> int:
+    """Run one day; returns the exit code."""
+    progress = Progress(sys.stderr)
+    results = [Result(given("DAY"))]  # the last one counts
+    code = 1
+    try:
+        with ended_by_signals():
+            request = read_request()
+            with Stack(request.state, environment={"PASSPORT_LINKS_SCHEDULE": "none"}) as stack:
+                state = _run(stack, request, results, progress)
+                progress("stopping")
+            if state == "success" and results[-1].is_complete():
+                code = 0
+            else:
+                fail(_why_not(results[-1], state, stack))
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+        fail("interrupted: what was reserved is in the ledger, the same command goes on from there")
+    except EXPECTED_ERRORS as error:
+        fail(error)
+    finally:
+        print(json.dumps(asdict(results[-1])), flush=True)
+    return code
+
+
+def read_request() -> Request:
+    """What the environment asks for; raises one of ``EXPECTED_ERRORS`` with one sentence for what cannot be."""
+    settings = checked_settings(given("SHOP_TIMEZONE"), given("CAMPAIGNS"))
+    text = given("DAY")
+    if not text:
+        message = "DAY is missing; give the business day, like `make run-once DAY=2026-11-22`"
+        raise LocalStackError(message)
+    day = require_ended(parse_day(text), datetime.now(UTC), settings.timezone)
+    return Request(day, _orders_file(), Path(given("STATE") or STATE), _conf(settings), settings)
+
+
+def _orders_file() -> Path | None:
+    name = given("ORDERS")
+    if not name:
+        return None
+    if given("AIRFLOW_CONN_ORDERS_DB"):
+        message = "ORDERS and AIRFLOW_CONN_ORDERS_DB are both given; the orders come from one of them: drop the other"
+        raise LocalStackError(message)
+    path = Path(name)
+    if not path.is_file():
+        message = f"ORDERS names {name}, which is no file; give the path of a CSV file"
+        raise LocalStackError(message)
+    return path
+
+
+def _conf(settings: Settings) -> Json:
+    text = given("CONF") or "{}"
+    try:
+        conf = json.loads(text)
+    except json.JSONDecodeError as error:
+        message = f"""CONF is not JSON ({error.msg} at character {error.pos + 1}); write CONF='{{"max_tasks": 4}}'"""
+        raise LocalStackError(message) from None
+    if not isinstance(conf, dict):
+        message = """CONF is no JSON object; write it like CONF='{"max_tasks": 4}'"""
+        raise LocalStackError(message)
+    if "day" in conf:
+        message = "CONF holds a day; give it as DAY"
+        raise LocalStackError(message)
+    chosen = conf.get("campaigns") or []
+    if not isinstance(chosen, list) or not all(isinstance(name, str) for name in chosen):
+        message = """CONF's campaigns is no list of names; write it like CONF='{"campaigns": ["watches"]}'"""
+        raise LocalStackError(message)
+    try:
+        Campaigns.load(settings.campaigns_file).subset(chosen)
+    except UnknownCampaignError as error:
+        message = f"CONF's campaigns: {error}"
+        raise LocalStackError(message) from None
+    return conf
+
+
+def _run(stack: Stack, request: Request, results: list[Result], progress: Progress) -> str:
+    """Serve the day, keep how it stands as the last of ``results``; gives the run's state."""
+    progress("starting PostgreSQL")
+    stack.start_databases()
+    check_connections_from_outside(stack, progress)
+    _load(stack, request, progress)
+    results.append(count(stack.warehouse_uri, request.day, None))
+    stack.start(progress=progress, before_scheduler=lambda: _prepare_dags(stack, request.conf))
+    run_id = stack.api.trigger(RESERVE, {"day": request.day.isoformat(), **request.conf})
+    try:
+        run = wait_for(stack, RESERVE, run_id, progress)
+        for reset in unfinished(stack.api, RESET):  # the run started it: it must not be cut off in the middle
+            wait_for(stack, RESET, reset["dag_run_id"], progress)
+    finally:
+        results.append(count(stack.warehouse_uri, request.day, run_id))
+    results[-1].seconds = _seconds(run)
+    return str(run["state"])
+
+
+def _load(stack: Stack, request: Request, progress: Progress) -> None:
+    """Migrate the warehouse and load the orders, before anything slow is started."""
+    migrate(stack.warehouse_uri)
+    with connect(stack.orders_uri) as orders:
+        if request.orders:
+            progress(f"loading {shown(request.orders)}")
+            load_csv(orders, request.orders)
+        elif not stack.replaced("AIRFLOW_CONN_ORDERS_DB"):
+            load_demo(orders, business_day_of(datetime.now(UTC), request.settings.timezone), request.settings.timezone)
+
+
+def _prepare_dags(stack: Stack, conf: Json) -> None:
+    """Before the scheduler starts: check the params, end what an interrupted call left behind, unpause."""
+    stack.api.wait_for_dags(DAGS)
+    params = stack.api.get(f"/dags/{RESERVE}/details")["params"]
+    if unknown := sorted(set(conf) - set(params)):
+        message = f"CONF holds {unknown[0]!r}, which the DAG does not know; it knows {', '.join(sorted(params))}"
+        raise LocalStackError(message)
+    for dag in DAGS:
+        for run in unfinished(stack.api, dag):
+            stack.api.call("PATCH", f"/dags/{dag}/dagRuns/{run['dag_run_id']}", json={"state": "failed"})
+        stack.api.unpause(dag)
+
+
+def count(warehouse_uri: str, day: date, run_id: str | None) -> Result:
+    """How a day stands in the warehouse, and the requests that the run ``run_id`` sent (``None``: none)."""
+    result = Result(day.isoformat())
+    with connect(warehouse_uri) as warehouse:
+        states: list[tuple[Any, ...]] = warehouse.execute(_sql("day_states"), {"day": day}).fetchall()
+        calls: Any = warehouse.execute(_sql("run_calls"), {"run_id": run_id}).fetchone()
+    for state, orders, published in states:
+        name = COUNTED_AS[ReservationState(state)]
+        setattr(result, name, getattr(result, name) + orders)
+        result.orders += orders
+        result.published += published
+    result.calls = calls[0]
+    return result
+
+
+def _sql(name: str) -> bytes:
+    return (SQL / f"{name}.sql").read_bytes()
+
+
+def _seconds(run: Json) -> float:
+    begun, ended = (datetime.fromisoformat(run[key]) for key in ("start_date", "end_date"))
+    return round((ended - begun).total_seconds(), 1)
+
+
+def _why_not(result: Result, state: str, stack: Stack) -> str:
+    where = f"the task logs are in {shown(stack.state / 'airflow' / 'logs')}"
+    if result.is_complete():
+        return f"the run of {result.day} ended as {state}, though every link is published; {where}"
+    lacking = result.orders - result.cancelled - result.published
+    return f"{lacking} of the {result.orders - result.cancelled} orders of {result.day} have no published link; {where}"
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("PYTHONUNBUFFERED", "1")
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""The operator behind the ``reserve`` task: one order in the triggerer, or a slice of orders in a worker."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from airflow.sdk import BaseOperator, Context
+from airflow.sdk.exceptions import AirflowSkipException
+from airflow.triggers.base import StartTriggerArgs
+
+from include.day_check import OrdersNeedAttentionError, OrdersNotServedError
+from include.reserving import Outcome, Verdict
+from include.settings import settings
+from passport_airflow.process_engine import close_process_engine, process_engine, run_attempt
+
+MOST_OUTCOMES_LOGGED = 100
+PROGRESS_SECONDS = 5.0
+
+
+class ReservePassportLinkOperator(BaseOperator):
+    """Reserves one claim link for each order of its mapped task. Map it over ``order``, the labels of a planned run.
+
+    It starts in the triggerer (``start_from_trigger``), where one order costs no process. A slice of orders goes on in
+    a worker; where there is no triggerer (setting ``start_in_triggerer``) so does a single order. Which orders it
+    serves stands in the ledger, by run and map index; ``order`` is for people, and for the task's row in the UI.
+    """
+
+    template_fields: Sequence[str] = ()
+    start_trigger_args = StartTriggerArgs(
+        trigger_cls="passport_airflow.reserve_trigger.ReserveTrigger", trigger_kwargs={}, next_method="resume"
+    )
+    start_from_trigger = settings().start_in_triggerer
+
+    def __init__(self, *, order: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.order = order
+
+    def resume(self, context: Context, event: dict[str, Any]) -> None:
+        """Goes on in a worker after the trigger: with its slice of orders, or to fail for a person's attention.
+
+        Raises as ``execute`` does.
+        """
+        if attention := event.get("attention"):
+            raise OrdersNeedAttentionError(attention)
+        self.execute(context)
+
+    def execute(self, context: Context) -> None:
+        """Serves the task's orders in this process.
+
+        Raises ``AirflowSkipException`` when its only order was not asked for (out of stock, no longer wanted, the run
+        stopped), ``OrdersNotServedError`` for a retry, and ``OrdersNeedAttentionError`` where a retry would not help.
+        """
+        run, map_index = context["dag_run"], context["ti"].map_index or 0
+        try:
+            engine = process_engine()
+            _, order_keys = engine.orders_of_task(run.run_id, map_index)
+            self.log.info("serves %d orders%s", len(order_keys), f": {order_keys[0]}" if len(order_keys) == 1 else "")
+            outcomes = engine.engine.reserve_all(
+                run_attempt(run.run_id, run.start_date),
+                order_keys,
+                progress=lambda done, of: self.log.info("%d of %d orders done", done, of),
+                every_seconds=PROGRESS_SECONDS,
+            )
+        finally:
+            # also when the task is timed out or terminated: calls under way are settled first
+            close_process_engine()
+        self._conclude(outcomes)
+
+    def _conclude(self, outcomes: Sequence[Outcome]) -> None:
+        counts = Counter(outcome.verdict for outcome in outcomes)
+        told = outcomes if len(outcomes) == 1 else [each for each in outcomes if each.verdict is not Verdict.SERVED]
+        for outcome in told[:MOST_OUTCOMES_LOGGED]:
+            self.log.info("%s", outcome.sentence)
+        summary = ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items())) or "no orders"
+        self.log.info("%d orders: %s", len(outcomes), summary)
+        if counts[Verdict.FAILED]:
+            raise OrdersNotServedError(summary)
+        if counts[Verdict.ATTENTION] or (counts[Verdict.STOPPED] and len(outcomes) > 1):
+            raise OrdersNeedAttentionError(summary)
+        if outcomes and not counts[Verdict.SERVED]:
+            raise AirflowSkipException(summary)

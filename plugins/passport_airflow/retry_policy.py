@@ -1,0 +1,29 @@
+"""Which errors of a task are worth another try."""
+
+from datetime import timedelta
+
+from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule
+
+from include.campaigns import UnknownCampaignError
+from include.day_check import DayNotServedError, OrdersNeedAttentionError, OrdersNotServedError
+from include.ledger.session import LedgerError
+from include.nmp.client import NmpConfigurationError
+from include.orders import ExtractionError
+from include.settings import settings
+
+RETRY_BY_CLASS = ExceptionRetryPolicy(
+    rules=[
+        RetryRule(NmpConfigurationError, RetryAction.FAIL, reason="mend the connection nmp, then clear the task"),
+        RetryRule([ExtractionError, UnknownCampaignError], RetryAction.FAIL, reason="correct it, then clear the task"),
+        RetryRule(LedgerError, RetryAction.FAIL, reason="clear extract_orders, which plans the run"),
+        RetryRule(OrdersNeedAttentionError, RetryAction.FAIL, reason="a person must act, see the log"),
+        RetryRule(DayNotServedError, RetryAction.FAIL, reason="clear the reserve task when the cause is mended"),
+        RetryRule(
+            OrdersNotServedError, RetryAction.RETRY, retry_delay=timedelta(seconds=settings().retry_delay_seconds)
+        ),
+    ]
+)
+"""By class of error; all others are tried again as ``retries`` says.
+
+It runs in the dying process, so it is blind to kills: those the ledger guards against.
+"""

@@ -1,0 +1,379 @@
+"""The checker: holds the sandbox's history against the ledger and decides each promise of ``docs/promises.md``.
+
+``python -m sandbox.checker --warehouse URI --sandbox URL`` prints a verdict and every violation with its rows.
+
+It judges what was recorded, after the fact, and trusts neither side: the platform's history says which requests came
+and what was given, the ledger what was meant and what was received. Both clocks must be of one machine, and no call
+may be under way when it is asked. What it cannot see: an intent that was written before its request but committed only
+after it, as long as it was committed at all.
+"""
+
+import argparse
+import os
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from heapq import heappop, heappush
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+
+from include.connections import BadConnection
+from include.ledger.states import POSSIBLY_CONSUMED, AttemptOutcome, PassportState
+from include.nmp.answers import MEANINGS
+from include.sql_files import sql_of
+from include.warehouse.database import DatabaseTrouble, connect, safe_errors
+from sandbox.errors import SandboxError
+from sandbox.server import SandboxControl
+
+CLOCK_TOLERANCE_SECONDS = 0.001
+"""Two processes of one machine read one clock, but through different functions and roundings."""
+
+sql = sql_of(__package__)
+
+KEEPS_RAW = tuple(outcome for outcome, meaning in MEANINGS.items() if meaning.keeps_raw)
+MAY_HAVE_CONSUMED = frozenset({None, *POSSIBLY_CONSUMED, *KEEPS_RAW})
+"""Outcomes of an attempt that explain a passport given out and never stored: never settled, unknown, or unreadable."""
+
+MOST_ROWS_PRINTED = 20
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A promise that does not hold: its number in the design, what happened, and the rows that show it, in words.
+
+    ``rows`` name order keys, certificates, attempts and times; never a link.
+    """
+
+    promise: int
+    sentence: str
+    rows: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """Say it in lines for a terminal."""
+        shown = [f"    {row}" for row in self.rows[:MOST_ROWS_PRINTED]]
+        more = len(self.rows) - MOST_ROWS_PRINTED
+        if more > 0:
+            shown.append(f"    and {more} more")
+        return "\n".join([f"promise {self.promise}: {self.sentence}", *shown])
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a check found. ``given_out`` passports left the platform, ``received`` of them are rows of the ledger.
+
+    ``possible`` counts attempts whose outcome is unknown, unreadable or not settled: what was given out lies between
+    ``received`` and ``received + possible``.
+    """
+
+    orders: int
+    links: int
+    given_out: int
+    received: int
+    possible: int
+    violations: tuple[Violation, ...] = ()
+
+    @property
+    def verdict(self) -> str:
+        """One line."""
+        rows = sum(len(violation.rows) for violation in self.violations)
+        word = f"{len(self.violations)} violations ({rows} rows)" if self.violations else "the promises hold"
+        return (
+            f"{word}: {self.orders} orders, {self.links} with a link; {self.given_out} passports given out, "
+            f"{self.received} received, {self.possible} calls of unknown outcome"
+        )
+
+
+def check(warehouse: str, history: Sequence[Mapping[str, Any]]) -> Report:
+    """Decides every promise for the ledger at ``warehouse`` (libpq URI) and a sandbox's whole ``history``.
+
+    ``history`` is what ``SandboxControl.history()`` gives. Raises ``DatabaseTrouble`` when the warehouse cannot
+    be read.
+    """
+    with safe_errors("The ledger could not be checked"), connect(warehouse) as connection:
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        connection.read_only = True
+        return examine(connection, history)
+
+
+def examine(connection: psycopg.Connection[Any], history: Sequence[Mapping[str, Any]]) -> Report:
+    """Decides the same over a connection that is there; what stands while it reads is what it judges."""
+    with connection.transaction(), connection.cursor(row_factory=dict_row) as cursor:
+        found = [violation for rule in RULES if (violation := rule.broken(cursor))]
+        attempts = [_Attempt(**row) for row in cursor.execute(sql("attempts"))]
+        passports = [_Passport(**row) for row in cursor.execute(sql("passports"))]
+        counts = cursor.execute(sql("counts")).fetchone() or {}
+    platform = _Platform.of(history)
+    books = _Books(platform, attempts, passports)
+    found += books.violations()
+    return Report(
+        **counts,
+        given_out=len(platform.given),
+        received=len(platform.given) - len(books.missing),
+        possible=sum(attempt.outcome in MAY_HAVE_CONSUMED for attempt in attempts),
+        violations=tuple(sorted(found, key=lambda violation: violation.promise)),
+    )
+
+
+# -- what the ledger says of itself ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """A query of ``include/sql/checker`` that gives a row for each case that must not be."""
+
+    promise: int
+    query: str
+    sentence: str
+
+    def broken(self, cursor: "psycopg.Cursor[dict[str, Any]]") -> Violation | None:
+        cursor.execute(sql(f"{self.query}"), {"keeps_raw": [outcome.value for outcome in KEEPS_RAW]})
+        rows = tuple(_in_words(row) for row in cursor)
+        return Violation(self.promise, self.sentence, rows) if rows else None
+
+
+RULES = (
+    _Rule(1, "two_links_of_an_order", "an order has two live links"),
+    _Rule(1, "two_orders_of_a_certificate", "a certificate is live twice"),
+    _Rule(1, "two_orders_of_a_link", "a link is live under two certificates"),
+    _Rule(1, "orders_and_passports_disagree", "an order and the passport said to be its do not agree"),
+    _Rule(1, "links_of_an_older_epoch", "a passport of before a reset of its tag can still be handed out"),
+    _Rule(1, "two_published_orders_of_a_certificate", "a certificate is published for two orders"),
+    _Rule(3, "answers_not_erased", "a raw answer that was read still stands"),
+    _Rule(4, "fences_used_twice", "a fence was used twice, or an order's fence went back"),
+    _Rule(4, "calls_beside_a_lease", "an order was called for while an earlier call's lease ran"),
+    _Rule(5, "intents_for_served_orders", "an intent was committed for an order that had a link"),
+    _Rule(5, "intents_after_a_rest", "an intent was begun after its tag's rest"),
+    _Rule(5, "intents_after_a_stop", "an intent was begun after its run's stop"),
+    _Rule(6, "links_not_erased", "a passport ended and its link still stands"),
+    _Rule(7, "intents_during_a_reset", "an intent was begun while its tag was being reset"),
+    _Rule(7, "links_reset_too_young", "a reset took a link back before its stale_after was over"),
+    _Rule(8, "published_disagrees", "what is published is not what the ledger has"),
+    _Rule(8, "days_disagree", "a published day counts other links than stand published"),
+)
+
+
+def _in_words(row: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {_value(value)}" for name, value in row.items() if value is not None)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, list):
+        return "[" + ", ".join(map(str, value)) + "]"
+    return f"{value:.6f}" if isinstance(value, float) else str(value)
+
+
+# -- what the platform says, against the ledger ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """One call of the ledger; times are epoch seconds."""
+
+    attempt_id: int
+    order_key: str
+    tag: str
+    outcome: str | None
+    intended_at: float
+    lease_until: float
+    answered_at: float | None
+
+
+@dataclass(frozen=True)
+class _Passport:
+    """One passport of the ledger; ``intended_at`` is its call's, None where no call is named."""
+
+    passport_id: int
+    certificate_id: str
+    link_sha256: str
+    tag: str
+    state: str
+    order_key: str | None
+    intended_at: float | None
+    received_at: float
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.certificate_id, self.link_sha256
+
+
+@dataclass
+class _Given:
+    """One passport given out; ``times`` has the moment it left its pool, then those at which it was given once more."""
+
+    seq: int
+    tag: str
+    key: tuple[str, str]
+    times: list[float]
+    unread: list[float]  # those of them that no row of the ledger was matched with
+    received: bool = False
+
+
+@dataclass(frozen=True)
+class _Platform:
+    """The history as the checker needs it: requests by tag, passports given, links by replacement, claims."""
+
+    requests: dict[str, list[float]]
+    given: list[_Given]
+    replaced: frozenset[tuple[str, str]]
+    claimed: frozenset[str]
+
+    @classmethod
+    def of(cls, history: Iterable[Mapping[str, Any]]) -> "_Platform":
+        requests: dict[str, list[float]] = defaultdict(list)
+        given: list[_Given] = []
+        latest: dict[tuple[str, str], _Given] = {}
+        replaced, claimed = set(), set()
+        for entry in history:
+            key = (entry["certificate_id"], entry["link_sha256"])
+            if entry["kind"] == "reserve":
+                requests[entry["tag"]].append(entry["time"])
+                if entry["certificate_id"] is None:
+                    continue
+                if not entry["repeated"] or key not in latest:
+                    latest[key] = _Given(entry["seq"], entry["tag"], key, [], [])
+                    given.append(latest[key])
+                latest[key].times.append(entry["time"])
+                latest[key].unread.append(entry["time"])
+            elif entry["kind"] == "replace" and entry["certificate_id"] is not None:
+                replaced.add(key)
+            elif entry["kind"] == "claim" and entry["outcome"] == "done":
+                claimed.add(entry["certificate_id"])
+        return cls(requests, given, frozenset(replaced), frozenset(claimed))
+
+
+class _Books:
+    """The platform's history and the ledger's rows, matched."""
+
+    def __init__(self, platform: _Platform, attempts: Sequence[_Attempt], passports: Sequence[_Passport]) -> None:
+        self._platform = platform
+        self._passports = passports
+        self._calls: dict[str, list[_Attempt]] = defaultdict(list)
+        for attempt in attempts:
+            if attempt.outcome != AttemptOutcome.NOT_SENT:
+                self._calls[attempt.tag].append(attempt)
+        by_key: dict[tuple[str, str], list[_Given]] = defaultdict(list)
+        for given in platform.given:
+            by_key[given.key].append(given)
+        self._never_given = [passport for passport in passports if not _was_given(passport, by_key[passport.key])]
+        self.missing = [given for given in platform.given if not given.received]
+
+    def violations(self) -> list[Violation]:
+        """The promises that the two together break."""
+        without_intent, after_lease = self._requests()
+        found = (
+            (
+                2,
+                "a passport was given out and is forgotten: no row has it, no unknown outcome explains it",
+                self._lost(),
+            ),
+            (2, "a passport was received that the platform never gave for that call", self._invented()),
+            (2, "a passport counts as claimed that nobody claimed", self._claimed_by_nobody()),
+            (3, "a request left without a committed intent", without_intent),
+            (4, "a request left after its intent's lease had ended", after_lease),
+        )
+        return [Violation(promise, sentence, tuple(rows)) for promise, sentence, rows in found if rows]
+
+    def _lost(self) -> list[str]:
+        by_tag: dict[str, list[tuple[float, str]]] = defaultdict(list)
+        for given in self.missing:
+            name = f"certificate_id {given.key[0]}, tag {given.tag}, history entry {given.seq}"
+            by_tag[given.tag].append((given.times[0], name))
+        return [name for tag, moments in by_tag.items() for name in _unmatched(moments, self._explanations(tag))]
+
+    def _explanations(self, tag: str) -> list[tuple[float, float]]:
+        """From when until when each call of unknown outcome may have consumed a passport."""
+        return [
+            (call.intended_at, max(call.lease_until, call.answered_at or call.lease_until))
+            for call in self._calls[tag]
+            if call.outcome in MAY_HAVE_CONSUMED
+        ]
+
+    def _invented(self) -> list[str]:
+        return [
+            f"certificate_id {passport.certificate_id}, tag {passport.tag}, order_key {passport.order_key}, "
+            f"passport_id {passport.passport_id}"
+            for passport in self._never_given
+            if passport.key not in self._platform.replaced
+        ]
+
+    def _claimed_by_nobody(self) -> list[str]:
+        return [
+            f"certificate_id {passport.certificate_id}, order_key {passport.order_key}"
+            for passport in self._passports
+            if passport.state == PassportState.CLAIMED and passport.certificate_id not in self._platform.claimed
+        ]
+
+    def _requests(self) -> tuple[list[str], list[str]]:
+        """Requests that had no intent before them, and those of the others that had none whose lease still ran."""
+        without_intent: list[str] = []
+        after_lease: list[str] = []
+        for tag, moments in self._platform.requests.items():
+            named = [(moment, f"tag {tag}, request at {moment:.6f}") for moment in sorted(moments)]
+            calls = self._calls[tag]
+            lacking = set(_unmatched(named, [(call.intended_at, float("inf")) for call in calls]))
+            without_intent += sorted(lacking)
+            others = [each for each in named if each[1] not in lacking]
+            after_lease += _unmatched(others, [(call.intended_at, call.lease_until) for call in calls])
+        return without_intent, after_lease
+
+
+def _was_given(passport: _Passport, candidates: Iterable[_Given]) -> bool:
+    """Whether the platform gave this link between the row's intent and its commit; takes that moment for this row."""
+    start = -float("inf") if passport.intended_at is None else passport.intended_at - CLOCK_TOLERANCE_SECONDS
+    end = passport.received_at + CLOCK_TOLERANCE_SECONDS
+    for given in candidates:
+        fitting = [moment for moment in given.unread if start <= moment <= end]
+        if fitting:
+            given.unread.remove(fitting[0])
+            given.received = True
+            return True
+    return False
+
+
+def _unmatched(moments: Iterable[tuple[float, str]], windows: Iterable[tuple[float, float]]) -> list[str]:
+    """The names of the moments that cannot each have a window of their own; the first to close is taken first."""
+    coming = sorted(windows, reverse=True)
+    open_until: list[float] = []
+    alone: list[str] = []
+    for moment, name in sorted(moments):
+        while coming and coming[-1][0] <= moment + CLOCK_TOLERANCE_SECONDS:
+            heappush(open_until, coming.pop()[1])
+        while open_until and open_until[0] < moment - CLOCK_TOLERANCE_SECONDS:
+            heappop(open_until)
+        if open_until:
+            heappop(open_until)
+        else:
+            alone.append(name)
+    return alone
+
+
+# -- the command line --------------------------------------------------------------------------------------------------
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; exit code 0 when every promise holds, 1 when one does not, 2 when nobody can say."""
+    parser = argparse.ArgumentParser(prog="python -m sandbox.checker", description="Do the ledger's promises hold?")
+    parser.add_argument(
+        "--warehouse",
+        default=os.environ.get("AIRFLOW_CONN_WAREHOUSE", ""),
+        help="libpq URI of the warehouse (default: the environment's AIRFLOW_CONN_WAREHOUSE)",
+    )
+    parser.add_argument("--sandbox", required=True, help="base URL of the sandbox that stood for the NMP")
+    given = parser.parse_args(arguments)
+    try:
+        report = check(given.warehouse, SandboxControl(given.sandbox).history())
+    except (BadConnection, DatabaseTrouble, SandboxError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    sys.stdout.write("\n".join([report.verdict, *map(str, report.violations)]) + "\n")
+    return 1 if report.violations else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,238 @@
+"""Start a sandbox as a process of its own and steer it: for tests, chaos runs and the local stack."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import requests
+
+from sandbox.errors import SandboxError
+from sandbox.faults import FaultRule
+from sandbox.platform import DEFAULT_KEY, ActOutcome
+from sandbox.switches import Right
+
+ROOT = Path(__file__).resolve().parents[1]
+TIMEOUT_SECONDS = 30
+
+
+class SandboxControl:
+    """The /sandbox/ routes of a running sandbox. Every method raises SandboxError with the sandbox's reason."""
+
+    def __init__(self, base_url: str, control_key: str | None = None):
+        self.base_url = base_url.rstrip("/")
+        self._session = requests.Session()
+        self._session.trust_env = False
+        if control_key:
+            self._session.headers["x-sandbox-key"] = control_key
+
+    def health(self) -> dict[str, Any]:
+        """Status, seed, and whether the state was restored from its file."""
+        return self._json("GET", "health")
+
+    def create_pool(self, tags: str | list[str], size: int) -> dict[str, int]:
+        """Create or resize the pool of passports with exactly these tags; its size, reserved, claimed and free."""
+        return self._json("PUT", "pools", {"tags": [tags] if isinstance(tags, str) else tags, "size": size})
+
+    def add_key(self, user: str, rights: list[Right] | None = None, key: str | None = None) -> str:
+        """Give a user an API key (rights unset: all), revoking a former one; the key."""
+        wanted = list(Right) if rights is None else rights
+        return str(self._json("PUT", "keys", {"user": user, "rights": wanted, "key": key})["key"])
+
+    def remove_key(self, user: str) -> None:
+        """Revoke a user's key."""
+        self._send("DELETE", f"keys/{user}")
+
+    def switches(self) -> dict[str, Any]:
+        """All switches."""
+        return self._json("GET", "switches")
+
+    def set_switches(self, **changes: Any) -> dict[str, Any]:
+        """Change some switches; all of them as they are now."""
+        return self._json("PATCH", "switches", changes)
+
+    def set_faults(self, rules: list[FaultRule] | list[dict[str, Any]]) -> None:
+        """Replace the mix of faults, each with its probability; an empty list ends them."""
+        self._send("PUT", "faults", [_plain(rule) for rule in rules])
+
+    def queue_fault(self, fault: str, times: int = 1, **options: Any) -> None:
+        """Let the next ``times`` calls (reserve, unless ``call`` says otherwise; of ``tag``, if given) have a fault."""
+        self._send("POST", "faults/queue", {"fault": fault, "limit": times, **options})
+
+    def faults(self) -> dict[str, list[dict[str, Any]]]:
+        """The mix, and what is left of the queue."""
+        return self._json("GET", "faults")
+
+    def clear_faults(self) -> None:
+        """End the mix and the queue."""
+        self._send("DELETE", "faults")
+
+    def claim(
+        self, link: str | None = None, *, certificate_id: Any = None, passphrase: str | None = None
+    ) -> ActOutcome:
+        """Claim a passport as its customer would: done, already_claimed or not_valid."""
+        return self._act("claim", link, certificate_id, passphrase)
+
+    def scan(self, link: str | None = None, *, certificate_id: Any = None, passphrase: str | None = None) -> ActOutcome:
+        """Scan a link without claiming."""
+        return self._act("scan", link, certificate_id, passphrase)
+
+    def history(self, since: int = 0) -> list[dict[str, Any]]:
+        """Every entry after number ``since``, oldest first (``HistoryEntry`` in platform.py)."""
+        return list(self._pages(since))
+
+    def _pages(self, since: int) -> Iterator[dict[str, Any]]:
+        while entries := self._json("GET", f"history?since={since}")["entries"]:
+            yield from entries
+            since = entries[-1]["seq"]
+
+    def counters(self) -> dict[str, Any]:
+        """Requests by kind, reservations given, faults by kind, calls under way, and every tag's passports."""
+        return self._json("GET", "counters")
+
+    def _act(self, route: str, link: str | None, certificate_id: Any, passphrase: str | None) -> ActOutcome:
+        wanted = {"link": link} if link is not None else {"certificate_id": certificate_id, "passphrase": passphrase}
+        answer = self._send("POST", route, wanted, accept=(404, 409))
+        return ActOutcome(answer.json()["outcome"])
+
+    def _json(self, method: str, route: str, body: Any = None) -> dict[str, Any]:
+        answer: dict[str, Any] = self._send(method, route, body).json()
+        return answer
+
+    def _send(self, method: str, route: str, body: Any = None, accept: tuple[int, ...] = ()) -> requests.Response:
+        try:
+            answer = self._session.request(
+                method, f"{self.base_url}/sandbox/{route}", json=body, timeout=TIMEOUT_SECONDS, allow_redirects=False
+            )
+        except requests.RequestException as error:
+            message = f"the sandbox at {self.base_url} does not answer ({type(error).__name__}); is it running?"
+            raise SandboxError(message) from None
+        if not answer.ok and answer.status_code not in accept:
+            message = f"the sandbox refused {method} /sandbox/{route.split('?')[0]}: {answer.status_code} {answer.text}"
+            raise SandboxError(message)
+        return answer
+
+
+def _plain(rule: FaultRule | dict[str, Any]) -> dict[str, Any]:
+    return rule.model_dump(mode="json") if isinstance(rule, FaultRule) else rule
+
+
+class SandboxServer:
+    """A sandbox process on the loopback address; it ends with this process, and with the block it is used in::
+
+    with SandboxServer() as sandbox:
+        base_url = sandbox.start(seed=7)
+        sandbox.control().create_pool("gift", 10)
+    """
+
+    api_key = DEFAULT_KEY
+
+    def __init__(self) -> None:
+        self.base_url = ""
+        self._process: subprocess.Popen[str] | None = None
+        self._words: IO[str] | None = None  # what it says on standard error
+        self._arguments: list[str] = []
+        self._port = 0
+
+    def start(
+        self,
+        port: int = 0,
+        state: Path | str | None = None,
+        seed: int | None = None,
+        config: Path | str | dict[str, Any] | None = None,
+    ) -> str:
+        """Start it (port 0: any free one) and give its base URL. Raises SandboxError with its reason if it cannot.
+
+        ``config`` is a JSON file, or what one would hold; see ``SandboxConfig``.
+        """
+        self._arguments = []
+        if state is not None:
+            self._arguments += ["--state", str(state)]
+        if seed is not None:
+            self._arguments += ["--seed", str(seed)]
+        if isinstance(config, dict):
+            with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+                json.dump(config, file)
+                file.flush()
+                return self._launch(port, [*self._arguments, "--config", file.name])
+        if config is not None:
+            self._arguments += ["--config", str(config)]
+        return self._launch(port, self._arguments)
+
+    def restart(self) -> str:
+        """Start it again on the same port with the same state file, stopping it first if it runs; its base URL.
+
+        A configuration given as a dict is not read again: with a state it would be ignored anyway.
+        """
+        self.stop()
+        return self._launch(self._port, self._arguments)
+
+    def stop(self) -> None:
+        """End it by SIGTERM and wait; nothing if it does not run."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.kill()
+        self._close()
+
+    def kill(self) -> None:
+        """End it by SIGKILL, as a crash would, and wait."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        self._close()
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id while it was started and not stopped."""
+        return self._process.pid if self._process else None
+
+    def control(self) -> SandboxControl:
+        """A client of its control routes."""
+        return SandboxControl(self.base_url)
+
+    def _launch(self, port: int, arguments: list[str]) -> str:
+        if self._process is not None and self._process.poll() is None:
+            message = f"the sandbox at {self.base_url} runs already; stop it first"
+            raise SandboxError(message)
+        self._words = tempfile.TemporaryFile("w+")  # noqa: SIM115 - lives as long as the process
+        self._process = subprocess.Popen(  # noqa: S603 - our own module, no shell
+            [sys.executable, "-m", "sandbox", "--port", str(port), "--end-with-stdin", *arguments],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._words,
+            text=True,
+        )
+        first_line = self._process.stdout.readline().strip() if self._process.stdout else ""
+        if not first_line:
+            self._process.wait(TIMEOUT_SECONDS)
+            self._words.seek(0)
+            reason = self._words.read().strip()
+            self._close()
+            raise SandboxError(reason or "the sandbox ended without a word")
+        self.base_url = first_line
+        self._port = int(first_line.rsplit(":", 1)[1])
+        return self.base_url
+
+    def _close(self) -> None:
+        if self._process is None:
+            return
+        for pipe in (self._process.stdin, self._process.stdout, self._words):
+            if pipe is not None:
+                pipe.close()
+        self._process = None
+
+    def __enter__(self) -> "SandboxServer":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()

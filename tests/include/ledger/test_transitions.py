@@ -1,0 +1,215 @@
+"""The design's table of a reservation's life, row by row, without a database."""
+
+from typing import Any
+
+import pytest
+
+from include.ledger.states import AttemptOutcome, PassportState, ReservationState
+from include.ledger.transitions import (
+    Answered,
+    Holder,
+    OrderStanding,
+    RunStanding,
+    Step,
+    TagStanding,
+    next_step,
+    settle_link,
+)
+from include.nmp.answers import MEANINGS, Consumed
+
+R, P, A = ReservationState, PassportState, AttemptOutcome
+
+
+def step(*, calls_free: int = 1, own_calls: int = 0, **standing: Any) -> Step:
+    """What an order may do that waits in an open run under an open tag, unless said otherwise."""
+    order = {"state": R.PENDING, "lease_left": 0.0, "holds_on_unknown": False, "calls_used": 0}
+    run = {"stopped": False, "opened": True, "max_calls_per_order": 2}
+    tag = {"resetting": False, "locked": False, "resting": False, "has_spare": False}
+    for known in (order, run, tag):
+        known.update({name: standing.pop(name) for name in list(standing) if name in known})
+    assert not standing
+    return next_step(
+        OrderStanding(**order), RunStanding(**run), TagStanding(**tag), calls_free=calls_free, own_calls=own_calls
+    )
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        (R.PENDING, Step.CALL),
+        (R.OUT_OF_STOCK, Step.CALL),
+        (R.UNKNOWN, Step.CALL),
+        (R.CALLING, Step.LEASED),
+        (R.RESERVED, Step.DONE),
+        (R.CLAIMED, Step.DONE),
+        (R.HELD, Step.DONE),
+        (R.CANCELLED, Step.DONE),
+        (R.CLOSED, Step.DONE),
+        (R.RESET, Step.DONE),
+    ],
+)
+def test_only_a_waiting_order_is_asked_for(state: ReservationState, expected: Step) -> None:
+    assert step(state=state) is expected
+
+
+def test_every_state_has_a_row_above() -> None:
+    assert len(ReservationState) == 10
+
+
+@pytest.mark.parametrize("state", [R.RESERVED, R.CLAIMED, R.HELD, R.CANCELLED, R.CLOSED, R.RESET, R.CALLING])
+def test_no_spare_is_given_to_an_order_that_wants_none(state: ReservationState) -> None:
+    assert step(state=state, has_spare=True) in (Step.DONE, Step.LEASED)
+
+
+@pytest.mark.parametrize(
+    ("standing", "expected"),
+    [
+        ({"state": R.UNKNOWN, "holds_on_unknown": True}, Step.DONE),
+        ({"state": R.UNKNOWN, "holds_on_unknown": True, "has_spare": True}, Step.DONE),
+        ({"state": R.PENDING, "holds_on_unknown": True}, Step.CALL),
+        ({"resetting": True, "has_spare": True}, Step.RESETTING),
+        ({"resetting": True, "locked": True}, Step.RESETTING),
+        ({"locked": True, "has_spare": True}, Step.WAIT),
+        ({"has_spare": True, "stopped": True}, Step.USE_SPARE),
+        ({"has_spare": True, "resting": True}, Step.USE_SPARE),
+        ({"has_spare": True, "calls_used": 2}, Step.USE_SPARE),
+        ({"has_spare": True, "calls_free": 0}, Step.USE_SPARE),
+        ({"calls_used": 1}, Step.CALL),
+        ({"calls_used": 2}, Step.EXHAUSTED),
+        ({"calls_used": 2, "stopped": True}, Step.EXHAUSTED),
+        ({"stopped": True}, Step.STOPPED),
+        ({"stopped": True, "resting": True}, Step.STOPPED),
+        ({"resting": True}, Step.REST),
+        ({"resting": True, "calls_free": 0}, Step.REST),
+        ({"calls_free": 0}, Step.WAIT),
+        ({"calls_free": -3}, Step.WAIT),
+        ({"opened": False}, Step.CALL),
+        ({"opened": False, "own_calls": 1}, Step.WAIT),
+        ({"opened": True, "own_calls": 31}, Step.CALL),
+    ],
+)
+def test_what_stands_against_a_call(standing: dict[str, Any], expected: Step) -> None:
+    assert step(**standing) is expected
+
+
+def answered(**fields: Any) -> Answered:
+    """An answer that is on time, for an order without a passport."""
+    return Answered(
+        **{
+            "order_key": "A1",
+            "epoch": 3,
+            "fence": 7,
+            "order_state": R.CALLING,
+            "order_fence": 7,
+            "order_has_passport": False,
+            "tag_epoch": 3,
+            "tag_resetting": False,
+            **fields,
+        }
+    )
+
+
+SPARE = Holder(5, P.SPARE, None)
+OWN = Holder(5, P.ASSIGNED, "A1")
+OTHERS = Holder(5, P.ASSIGNED, "B2")
+CLAIMED = Holder(5, P.CLAIMED, "B2")
+SERVED = {"order_state": R.RESERVED, "order_fence": 8, "order_has_passport": True}
+LATE = {"order_fence": 9}
+
+
+@pytest.mark.parametrize(
+    ("fields", "holder", "outcome", "passport", "order_state", "promote"),
+    [
+        pytest.param({}, None, A.RESERVED, P.ASSIGNED, R.RESERVED, None, id="on time"),
+        pytest.param({}, SPARE, A.RESERVED, None, R.RESERVED, 5, id="on time, the certificate is a spare"),
+        pytest.param({}, OTHERS, A.DUPLICATE, P.ENDED, R.PENDING, None, id="on time, another order's certificate"),
+        pytest.param({}, CLAIMED, A.DUPLICATE, P.ENDED, R.PENDING, None, id="on time, a claimed certificate"),
+        pytest.param({"tag_epoch": 4}, None, A.ENDED, P.ENDED, R.PENDING, None, id="on time, an older epoch"),
+        pytest.param({"tag_epoch": 4}, SPARE, A.ENDED, P.ENDED, R.PENDING, None, id="older epoch, now a spare"),
+        pytest.param({"tag_epoch": 4}, OTHERS, A.ENDED, P.ENDED, R.PENDING, None, id="older epoch, now another's"),
+        pytest.param(LATE, None, A.RESERVED, P.ASSIGNED, R.RESERVED, None, id="late, called for again"),
+        pytest.param(LATE, OTHERS, A.DUPLICATE, P.ENDED, None, None, id="late, another order's certificate"),
+        pytest.param(LATE | {"tag_epoch": 4}, None, A.ENDED, P.ENDED, None, None, id="late, an older epoch"),
+        pytest.param({"tag_resetting": True}, None, A.RESERVED, P.ASSIGNED, R.RESERVED, None, id="on time, resetting"),
+        pytest.param(LATE | {"tag_resetting": True}, None, A.ENDED, P.ENDED, None, None, id="late, resetting"),
+        pytest.param(SERVED, None, A.SPARE, P.SPARE, None, None, id="late, already served"),
+        pytest.param(SERVED, SPARE, A.SPARE, None, None, None, id="late, served, the certificate is a spare"),
+        pytest.param(SERVED, OWN, A.RESERVED, None, None, None, id="the order's own certificate once more"),
+        pytest.param(SERVED, OTHERS, A.DUPLICATE, P.ENDED, None, None, id="late, served, another's certificate"),
+        pytest.param(SERVED | {"tag_epoch": 4}, None, A.ENDED, P.ENDED, None, None, id="late, served, older epoch"),
+        *[
+            pytest.param(
+                LATE | {"order_state": state}, None, A.RESERVED, P.ASSIGNED, R.RESERVED, None, id=f"late, {state}"
+            )
+            for state in (R.PENDING, R.OUT_OF_STOCK, R.UNKNOWN, R.HELD)
+        ],
+        *[
+            pytest.param(LATE | {"order_state": state}, None, A.SPARE, P.SPARE, None, None, id=f"late, {state}")
+            for state in (R.CANCELLED, R.CLOSED, R.RESET)
+        ],
+    ],
+)
+def test_what_becomes_of_a_passport(
+    fields: dict[str, Any],
+    holder: Holder | None,
+    outcome: AttemptOutcome,
+    passport: PassportState | None,
+    order_state: ReservationState | None,
+    promote: int | None,
+) -> None:
+    settled = settle_link(answered(**fields), holder)
+    assert (settled.outcome, settled.passport, settled.order_state, settled.promote) == (
+        outcome,
+        passport,
+        order_state,
+        promote,
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "holder", "reason"),
+    [({"tag_epoch": 4}, None, "old_epoch"), ({}, OTHERS, "duplicate"), ({}, None, None), (SERVED, None, None)],
+)
+def test_an_ended_passport_says_why(fields: dict[str, Any], holder: Holder | None, reason: str | None) -> None:
+    assert settle_link(answered(**fields), holder).end_reason == reason
+
+
+@pytest.mark.parametrize(
+    ("state", "fence", "on_time"),
+    [(R.CALLING, 7, True), (R.CALLING, 8, False), (R.PENDING, 7, False), (R.RESERVED, 7, False), (R.UNKNOWN, 8, False)],
+)
+def test_an_answer_is_on_time_while_nobody_took_the_order_over(state: R, fence: int, on_time: bool) -> None:
+    assert answered(order_state=state, order_fence=fence).on_time is on_time
+
+
+@pytest.mark.parametrize(
+    ("outcome", "consumed", "next_state", "uses_budget", "stops_run"),
+    [
+        (A.NOT_SENT, Consumed.NO, R.PENDING, False, False),
+        (A.RESERVED, Consumed.YES, R.RESERVED, True, False),
+        (A.OUT_OF_STOCK, Consumed.NO, R.OUT_OF_STOCK, False, False),
+        (A.THROTTLED, Consumed.NO, R.PENDING, False, False),
+        (A.REFUSED, Consumed.NO, R.PENDING, False, True),
+        (A.REDIRECTED, Consumed.POSSIBLY, R.UNKNOWN, True, True),
+        (A.UNKNOWN, Consumed.POSSIBLY, R.UNKNOWN, True, False),
+        (A.UNREADABLE, Consumed.YES, R.HELD, True, False),
+        (A.WRONG_LINK, Consumed.YES, R.HELD, True, True),
+        (A.DUPLICATE, Consumed.YES, R.PENDING, True, False),
+        (A.SPARE, Consumed.YES, None, True, False),
+        (A.ENDED, Consumed.YES, None, True, False),
+    ],
+)
+def test_the_table_of_answers_is_the_designs(
+    outcome: AttemptOutcome, consumed: Consumed, next_state: R | None, uses_budget: bool, stops_run: bool
+) -> None:
+    meaning = MEANINGS[outcome]
+    assert (meaning.consumed, meaning.next, meaning.uses_budget, meaning.stops_run) == (
+        consumed,
+        next_state,
+        uses_budget,
+        stops_run,
+    )
+
+
+def test_every_outcome_has_a_row_in_the_table() -> None:
+    assert set(MEANINGS) == set(AttemptOutcome)

@@ -1,0 +1,289 @@
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from include.warehouse.database import DatabaseTrouble, connect
+from include.warehouse.publishing import main, migrate
+from local.postgres import EmbeddedPostgres
+
+ROOT = Path(__file__).resolve().parents[3]
+NEWEST = "0003"
+ROLES = ("passport_pipeline", "passport_distributor", "passport_analyst")
+
+
+def all_rows(uri: str, query: str) -> list[tuple[object, ...]]:
+    with connect(uri) as connection:
+        return connection.execute(query).fetchall()
+
+
+def do(uri: str, *statements: str) -> None:
+    with connect(uri, autocommit=True) as connection:
+        for statement in statements:
+            connection.execute(statement.encode())
+
+
+@pytest.fixture
+def stranger(postgres: EmbeddedPostgres, database: str) -> Iterator[str]:
+    """The URI of ``database`` for a login that has no rights in it."""
+    do(database, "create role stranger login password 'geheim'")
+    yield database.replace(f"postgres:{postgres.password}@", "stranger:geheim@")
+    do(database, "drop owned by stranger cascade", "drop role stranger")
+
+
+def test_migrating_twice_is_migrating_once(database: str) -> None:
+    migrate(database)
+    do(database, "insert into passport.links (order_key) values ('o-1')")
+    migrate(database)
+    assert all_rows(database, "select version_num from passport_ops.alembic_version") == [(NEWEST,)]
+    assert all_rows(database, "select order_key from passport.links") == [("o-1",)]
+
+
+def test_two_processes_may_migrate_at_once(database: str) -> None:
+    command = [sys.executable, "-m", "include.warehouse.publishing", "migrate"]
+    environment = {**os.environ, "AIRFLOW_CONN_WAREHOUSE": database}
+    both = [
+        subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    answers = [process.communicate(timeout=60) for process in both]
+    assert [process.returncode for process in both] == [0, 0], answers
+    assert all(out.startswith("Migrated the PostgreSQL database test_") for out, _ in answers)
+    assert all_rows(database, "select version_num from passport_ops.alembic_version") == [(NEWEST,)]
+
+
+def test_a_migration_that_fails_leaves_nothing_behind(database: str) -> None:
+    do(database, "create schema passport", "create table passport.links (foreign_to_us text)")
+    with pytest.raises(DatabaseTrouble, match="failed and changed nothing: SQLSTATE 42P07 DuplicateTable"):
+        migrate(database)
+    assert all_rows(database, "select nspname from pg_namespace where nspname = 'passport_ops'") == []
+
+
+def test_a_login_without_rights_gets_one_sentence(stranger: str) -> None:
+    with pytest.raises(DatabaseTrouble) as caught:
+        migrate(stranger)
+    message = str(caught.value)
+    assert message.startswith("The role may not migrate the PostgreSQL database test_")
+    assert message.endswith(
+        "grant it CREATE on the database, or migrate as the owner: SQLSTATE 42501 InsufficientPrivilege"
+    )
+    assert "geheim" not in message
+
+
+def test_where_roles_may_not_be_created_the_migration_goes_on_with_a_warning(
+    database: str, stranger: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = database.rpartition("/")[2]
+    do(database, f"grant create on database {name} to stranger")
+    # Roles belong to the whole server, and other databases of this one have granted them rights.
+    do(database, *(f"alter role {role} rename to {role}_away" for role in ROLES if _role_exists(database, role)))
+    try:
+        with caplog.at_level(logging.WARNING, logger="include.warehouse.publishing"):
+            migrate(stranger)
+        assert all_rows(stranger, "select version_num from passport_ops.alembic_version") == [(NEWEST,)]
+        assert [record.getMessage() for record in caplog.records] == [
+            f"WARNING: this login may not create the role {role}; let an administrator create it, then migrate again"
+            for role in ROLES
+        ]
+        do(database, "create role passport_analyst nologin")
+        migrate(stranger)
+        assert all_rows(database, "select has_table_privilege('passport_analyst', 'passport.days', 'select')") == [
+            (True,)
+        ]
+        do(database, "drop owned by passport_analyst", "drop role passport_analyst")
+    finally:
+        do(
+            database,
+            *(f"alter role {role}_away rename to {role}" for role in ROLES if _role_exists(database, f"{role}_away")),
+        )
+
+
+def _role_exists(uri: str, role: str) -> bool:
+    return all_rows(uri, f"select from pg_roles where rolname = '{role}'") != []
+
+
+def test_everything_has_a_comment(warehouse: str) -> None:
+    uncommented = all_rows(
+        warehouse,
+        """
+        select format('%s.%s.%s', n.nspname, c.relname, a.attname)
+        from pg_class c
+        join pg_namespace n on n.oid = c.relnamespace
+        left join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+        where n.nspname in ('passport', 'passport_ops') and c.relkind in ('r', 'v', 'm', 'p')
+        and (col_description(c.oid, a.attnum) is null or obj_description(c.oid, 'pg_class') is null)
+        union all
+        select format('%s.%s()', n.nspname, p.proname)
+        from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+        where n.nspname in ('passport', 'passport_ops') and obj_description(p.oid, 'pg_proc') is null
+        union all
+        select nspname from pg_namespace
+        where nspname in ('passport', 'passport_ops') and obj_description(oid, 'pg_namespace') is null
+        """,
+    )
+    assert uncommented == []
+
+
+def test_tables_with_links_have_no_check_and_no_not_null_beyond_their_key(warehouse: str) -> None:
+    # Either one, violated, prints the whole row into the error and the server's log.
+    assert all_rows(
+        warehouse,
+        """
+        select conrelid::regclass::text, contype, pg_get_constraintdef(oid) from pg_constraint
+        where conrelid::regclass::text in ('passport.links', 'passport_ops.passport', 'passport_ops.answer')
+        and contype in ('c', 'n') order by 1
+        """,
+    ) == [
+        ("passport.links", "n", "NOT NULL order_key"),
+        ("passport_ops.answer", "n", "NOT NULL attempt_id"),
+        ("passport_ops.passport", "n", "NOT NULL passport_id"),
+    ]
+
+
+def test_no_index_holds_a_link(warehouse: str) -> None:
+    assert (
+        all_rows(
+            warehouse,
+            """
+        select indexrelid::regclass::text from pg_index
+        join pg_attribute a on a.attrelid = indrelid and a.attnum = any(indkey)
+        where indrelid::regclass::text in ('passport.links', 'passport_ops.passport', 'passport_ops.answer')
+        and a.attname in ('link', 'body')
+        """,
+        )
+        == []
+    )
+
+
+def test_no_view_reads_a_link(warehouse: str) -> None:
+    views = all_rows(
+        warehouse,
+        """
+        select distinct r.ev_class::regclass::text, d.refobjid::regclass::text, a.attname::text
+        from pg_rewrite r
+        join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = r.oid
+        join pg_attribute a on a.attrelid = d.refobjid and a.attnum = d.refobjsubid
+        where r.ev_class::regclass::text like 'passport.%'
+        """,
+    )
+    assert {view for view, _, _ in views} == {
+        "passport.daily_funnel",
+        "passport.link_status",
+        "passport.needs_attention",
+        "passport.tag_stock",
+    }
+    assert [row for row in views if row[2] in ("link", "link_sha256", "body")] == []
+
+
+def test_nothing_is_granted_to_public(warehouse: str) -> None:
+    assert (
+        all_rows(
+            warehouse,
+            """
+        select n.nspname || '.' || c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace,
+        aclexplode(c.relacl) as granted
+        where n.nspname in ('passport', 'passport_ops') and granted.grantee = 0
+        union all
+        select nspname from pg_namespace, aclexplode(nspacl) as granted
+        where nspname in ('passport', 'passport_ops') and granted.grantee = 0
+        union all
+        select p.proname from pg_proc p join pg_namespace n on n.oid = p.pronamespace,
+        aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) as granted
+        where n.nspname in ('passport', 'passport_ops') and granted.grantee = 0
+        """,
+        )
+        == []
+    )
+
+
+@pytest.mark.parametrize(
+    ("role", "statement", "allowed"),
+    [
+        ("passport_analyst", "select * from passport.days", True),
+        ("passport_analyst", "select * from passport.link_status", True),
+        ("passport_analyst", "select * from passport.daily_funnel", True),
+        ("passport_analyst", "select * from passport.tag_stock", True),
+        ("passport_analyst", "select * from passport.needs_attention", True),
+        ("passport_analyst", "select order_key from passport.links", False),
+        ("passport_analyst", "select link from passport.links", False),
+        ("passport_analyst", "select tag from passport_ops.tag", False),
+        ("passport_analyst", "select link from passport_ops.passport", False),
+        ("passport_analyst", "select body from passport_ops.answer", False),
+        ("passport_analyst", "delete from passport.days", False),
+        ("passport_distributor", "select * from passport.links", True),
+        ("passport_distributor", "update passport.links set distributed_at = now() where order_key = 'o-1'", True),
+        ("passport_distributor", "update passport.links set state = 'reset'", False),
+        ("passport_distributor", "update passport.links set link = 'mine'", False),
+        ("passport_distributor", "insert into passport.links (order_key) values ('o-2')", False),
+        ("passport_distributor", "delete from passport.links", False),
+        ("passport_distributor", "select * from passport_ops.reservation", False),
+        ("passport_distributor", "select link from passport_ops.passport", False),
+        ("passport_pipeline", "insert into passport_ops.gate select where false", True),
+        ("passport_pipeline", "insert into passport_ops.tag (tag) values ('t')", True),
+        (
+            "passport_pipeline",
+            "insert into passport.links (order_key, state, link) values ('o-2', 'reserved', 'x')",
+            True,
+        ),
+        ("passport_pipeline", "create table passport_ops.mine ()", False),
+    ],
+)
+def test_each_role_may_do_what_it_needs_and_no_more(warehouse: str, role: str, statement: str, allowed: bool) -> None:
+    with connect(warehouse) as connection:
+        connection.execute(f"set role {role}".encode())
+        if allowed:
+            connection.execute(statement.encode())
+        else:
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(statement.encode())
+
+
+def test_a_distributor_may_mark_a_row_that_has_to_move_to_another_page(warehouse: str) -> None:
+    # Then every index gets a new entry, and the one on the link's hash calls a function of passport_ops.
+    with connect(warehouse) as connection:
+        connection.execute(
+            """
+            insert into passport.links (order_key, state, link, certificate_id, customer_ref)
+            select 'o-' || i, 'reserved', 'https://test.arianee.net/' || i || ',p', i::text,
+                   (select string_agg(md5(i || '-' || j), '') from generate_series(1, 60) as j)
+            from generate_series(1, 4) as i
+            """
+        )
+        page = "select ctid::text from passport.links where order_key = 'o-1'"
+        before = connection.execute(page).fetchone()
+        connection.execute("set role passport_distributor")
+        connection.execute("update passport.links set distributed_at = now() where order_key = 'o-1'")
+        connection.execute("reset role")
+        after = connection.execute(page).fetchone()
+    assert before == ("(0,1)",)
+    assert after is not None
+    assert not str(after[0]).startswith("(0,")
+
+
+def test_the_command_line_says_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("AIRFLOW_CONN_WAREHOUSE", raising=False)
+    assert main(["migrate"]) == 1
+    assert capsys.readouterr().err == (
+        "AIRFLOW_CONN_WAREHOUSE is empty; set it to a URI like postgresql://login:password@host:5432/database\n"
+    )
+
+
+def test_the_command_line_takes_airflows_json_form(
+    postgres: EmbeddedPostgres, database: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_WAREHOUSE",
+        f'{{"conn_type": "postgres", "host": "127.0.0.1", "port": {postgres.port}, "login": "postgres", '
+        f'"password": "{postgres.password}", "schema": "{database.rpartition("/")[2]}"}}',
+    )
+    assert main(["migrate"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.startswith("Migrated the PostgreSQL database test_")
+    assert postgres.password not in captured.out + captured.err
