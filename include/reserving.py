@@ -23,9 +23,10 @@ from enum import StrEnum
 from typing import Protocol
 
 from include.ledger.session import Grant, Intent, Ledger, LedgerError, Refusal, RunAttempt, Settled
-from include.ledger.states import AttemptOutcome, ReservationState
+from include.ledger.states import ReservationState
 from include.ledger.transitions import Step
-from include.nmp.answers import MEANINGS, CallFailure, LinkRules, RawAnswer, read_answer
+from include.nmp.answers import CallFailure, LinkRules, RawAnswer, read_answer
+from include.outcomes import MEANINGS, AttemptOutcome
 from include.warehouse.database import DatabaseTrouble
 
 log = logging.getLogger(__name__)

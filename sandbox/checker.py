@@ -22,8 +22,8 @@ import psycopg
 from psycopg.rows import dict_row
 
 from include.connections import BadConnection
-from include.ledger.states import POSSIBLY_CONSUMED, AttemptOutcome, PassportState
-from include.nmp.answers import MEANINGS
+from include.ledger.states import PassportState
+from include.outcomes import MEANINGS, AttemptOutcome, Consumed
 from include.sql_files import sql_of
 from include.warehouse.database import DatabaseTrouble, connect, safe_errors
 from sandbox.errors import SandboxError
@@ -35,7 +35,9 @@ CLOCK_TOLERANCE_SECONDS = 0.001
 sql = sql_of(__package__)
 
 KEEPS_RAW = tuple(outcome for outcome, meaning in MEANINGS.items() if meaning.keeps_raw)
-MAY_HAVE_CONSUMED = frozenset({None, *POSSIBLY_CONSUMED, *KEEPS_RAW})
+MAY_HAVE_CONSUMED = frozenset(
+    {None, *KEEPS_RAW, *(outcome for outcome, meaning in MEANINGS.items() if meaning.consumed is Consumed.POSSIBLY)}
+)
 """Outcomes of an attempt that explain a passport given out and never stored: never settled, unknown, or unreadable."""
 
 MOST_ROWS_PRINTED = 20

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg.rows import dict_row
 
-from include.ledger.states import UNSERVED, AttemptOutcome, PassportState, ReservationState, TagState
+from include.ledger.states import UNSERVED, PassportState, ReservationState, TagState
 from include.ledger.transitions import (
+    STATE_AFTER,
     Answered,
     Holder,
     OrderStanding,
@@ -26,7 +27,8 @@ from include.ledger.transitions import (
     next_step,
     settle_link,
 )
-from include.nmp.answers import MEANINGS, CallFailure, RawAnswer, Reading
+from include.nmp.answers import CallFailure, RawAnswer, Reading
+from include.outcomes import MEANINGS, AttemptOutcome
 from include.sql_files import sql_of
 from include.warehouse.database import connect, safe_errors
 
@@ -725,7 +727,7 @@ class _Settlement:
         call, reading = self._calls[attempt_id], self._readings[attempt_id]
         order, answered = self._orders[call["order_key"]], self._answered(call)
         if answered.on_time:
-            state = MEANINGS[reading.outcome].next or ReservationState.PENDING
+            state = STATE_AFTER[reading.outcome]
             if state is ReservationState.UNKNOWN and call["on_unknown"] == "hold":
                 state = ReservationState.HELD
             self._move(order, state, reading.detail)
@@ -853,7 +855,7 @@ class _Settlement:
                 {
                     self._calls[done.attempt_id]["tag"]
                     for done in settled
-                    if MEANINGS[done.outcome].rests_tag and not done.late
+                    if MEANINGS[done.outcome].marks_tag_empty and not done.late
                 }
             )
             if empty:
@@ -871,7 +873,7 @@ class _Settlement:
     def _needs_gate(self, run: RunAttempt, settled: list[Settled]) -> bool:
         meanings = [MEANINGS[done.outcome] for done in settled]
         counted = (AttemptOutcome.UNKNOWN, AttemptOutcome.DUPLICATE)
-        if any(meaning.stops_run or meaning.rests_tag for meaning in meanings):
+        if any(meaning.stops_run or meaning.marks_tag_empty for meaning in meanings):
             return True
         if any(done.outcome in counted for done in settled):
             return True

@@ -1,4 +1,4 @@
-"""The states of the ledger, one enum each; the design's life of a reservation in names.
+"""The states of the ledger, one enum each.
 
 The values are what stands in the database, so they never change without a migration.
 """
@@ -48,27 +48,3 @@ class TagState(StrEnum):
 
     OPEN = "open"
     RESETTING = "resetting"
-
-
-class AttemptOutcome(StrEnum):
-    """What one call meant in the end; ``passport_ops.attempt.outcome`` (null while it is under way)."""
-
-    NOT_SENT = "not_sent"  # provably never left
-    RESERVED = "reserved"  # a link for its order
-    OUT_OF_STOCK = "out_of_stock"  # the tag is empty
-    THROTTLED = "throttled"  # 429, or 503 with Retry-After: not consumed
-    REFUSED = "refused"  # 401, 403, 404, 405, other 4xx: not consumed, misconfigured
-    REDIRECTED = "redirected"  # 3xx: possibly consumed, misconfigured
-    UNKNOWN = "unknown"  # possibly consumed
-    UNREADABLE = "unreadable"  # 200 without a readable link: consumed, raw answer kept
-    WRONG_LINK = "wrong_link"  # 200 with a link of the wrong host or environment: consumed, raw answer kept
-    DUPLICATE = "duplicate"  # 200 with a certificate that is live for another order
-    SPARE = "spare"  # 200 after its row moved on: kept as a spare
-    ENDED = "ended"  # 200 from an older epoch of its tag: never used
-
-
-POSSIBLY_CONSUMED = (
-    AttemptOutcome.REDIRECTED,
-    AttemptOutcome.UNKNOWN,
-)
-"""Outcomes after which nobody can say whether the platform gave a passport."""

@@ -5,8 +5,10 @@ Follows "The life of a reservation" of the design. Nothing here sees a link.
 
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 
-from include.ledger.states import AttemptOutcome, PassportState, ReservationState
+from include.ledger.states import PassportState, ReservationState
+from include.outcomes import AttemptOutcome
 
 FINAL = frozenset(
     {
@@ -22,6 +24,21 @@ FINAL = frozenset(
 
 NOT_WANTED = frozenset({ReservationState.CANCELLED, ReservationState.CLOSED, ReservationState.RESET})
 """States in which an order has no link and wants none."""
+
+
+STATE_AFTER = MappingProxyType(
+    {
+        AttemptOutcome.NOT_SENT: ReservationState.PENDING,
+        AttemptOutcome.OUT_OF_STOCK: ReservationState.OUT_OF_STOCK,
+        AttemptOutcome.THROTTLED: ReservationState.PENDING,
+        AttemptOutcome.REFUSED: ReservationState.PENDING,
+        AttemptOutcome.REDIRECTED: ReservationState.UNKNOWN,
+        AttemptOutcome.UNKNOWN: ReservationState.UNKNOWN,
+        AttemptOutcome.UNREADABLE: ReservationState.HELD,
+        AttemptOutcome.WRONG_LINK: ReservationState.HELD,
+    }
+)
+"""The state of an order after an answer without a usable link; `settle_link` decides for the others."""
 
 
 class Step(StrEnum):

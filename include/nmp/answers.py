@@ -1,8 +1,7 @@
-"""What an answer of the reserve call means: one table, and the reading that finds the row.
+"""Read the answers of the reserve call; what each outcome means is the table in ``include/outcomes.py``.
 
-Follows the design's "What an answer means is one table" and the NMP's documented and undocumented answers (v1.7 to
-v2.1: reserve-nfts, individual-links, nft-kiosk). Nothing here touches the network, so every reading can be repeated
-from a stored answer.
+Follows the NMP's pages reserve-nfts, individual-links and nft-kiosk (v1.7 to v2.1), and its undocumented answers.
+Nothing here touches the network, so every reading can be repeated from a stored answer.
 """
 
 import json
@@ -15,7 +14,7 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote
 
-from include.ledger.states import AttemptOutcome, ReservationState
+from include.outcomes import AttemptOutcome
 
 BODY_LIMIT = 64 * 1024
 """Bytes of one reserve answer that are kept; a longer one is unreadable. A documented answer has some 250."""
@@ -51,14 +50,6 @@ LINK_HOSTS = MappingProxyType(
     }
 )
 """The platform's own link hosts; a brand may use others, which say nothing about the environment."""
-
-
-class Consumed(StrEnum):
-    """Whether the platform gave a passport away for a call."""
-
-    NO = "no"
-    POSSIBLY = "possibly"
-    YES = "yes"
 
 
 @dataclass(frozen=True)
@@ -101,44 +92,6 @@ class Reading:
     certificate_id: str | None = None
     link: str | None = field(default=None, repr=False)
     retry_after: float | None = None
-
-
-@dataclass(frozen=True)
-class Meaning:
-    """One row of the table: what follows from an outcome."""
-
-    consumed: Consumed
-    next: ReservationState | None  # None: the order's row has moved on and stays as it is
-    uses_budget: bool = False  # counts towards max_calls_per_order
-    stops_run: bool = False  # no further intent in this run attempt
-    rests_tag: bool = False  # no further intent for the tag in this run attempt
-    slows_pace: bool = False  # the pace halves
-    usable: bool = False  # proves that key and route work, so that the other calls of a run may start
-    keeps_raw: bool = False  # the raw answer stays for a person instead of being erased
-
-
-MEANINGS = MappingProxyType(
-    {
-        AttemptOutcome.NOT_SENT: Meaning(Consumed.NO, ReservationState.PENDING),
-        AttemptOutcome.RESERVED: Meaning(Consumed.YES, ReservationState.RESERVED, uses_budget=True, usable=True),
-        AttemptOutcome.OUT_OF_STOCK: Meaning(Consumed.NO, ReservationState.OUT_OF_STOCK, rests_tag=True, usable=True),
-        AttemptOutcome.THROTTLED: Meaning(Consumed.NO, ReservationState.PENDING, slows_pace=True),
-        AttemptOutcome.REFUSED: Meaning(Consumed.NO, ReservationState.PENDING, stops_run=True),
-        AttemptOutcome.REDIRECTED: Meaning(
-            Consumed.POSSIBLY, ReservationState.UNKNOWN, uses_budget=True, stops_run=True
-        ),
-        AttemptOutcome.UNKNOWN: Meaning(Consumed.POSSIBLY, ReservationState.UNKNOWN, uses_budget=True),
-        AttemptOutcome.UNREADABLE: Meaning(Consumed.YES, ReservationState.HELD, uses_budget=True, keeps_raw=True),
-        AttemptOutcome.WRONG_LINK: Meaning(
-            Consumed.YES, ReservationState.HELD, uses_budget=True, stops_run=True, keeps_raw=True
-        ),
-        # The ledger alone can tell these three from RESERVED: it knows the other orders, the fence and the epoch.
-        AttemptOutcome.DUPLICATE: Meaning(Consumed.YES, ReservationState.PENDING, uses_budget=True, usable=True),
-        AttemptOutcome.SPARE: Meaning(Consumed.YES, None, uses_budget=True, usable=True),
-        AttemptOutcome.ENDED: Meaning(Consumed.YES, None, uses_budget=True, usable=True),
-    }
-)
-"""The one table of the design: what each outcome means for the order, its budget, its tag and its run."""
 
 
 def read_answer(raw: RawAnswer, rules: LinkRules) -> Reading:

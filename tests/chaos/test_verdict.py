@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from include.ledger.states import AttemptOutcome
+from include.outcomes import AttemptOutcome
 from include.warehouse.publishing import load_links
 from sandbox.checker import Report, Violation
 from tests.chaos.turmoil import Kill, Victim

@@ -11,9 +11,10 @@ import psycopg
 
 from include.campaigns import OnUnknown
 from include.ledger.session import Grant, Intent, Ledger, Refusal, RunAttempt, RunPlan, Settled
-from include.ledger.states import AttemptOutcome, ReservationState
+from include.ledger.states import ReservationState
 from include.nmp.answers import RawAnswer, Reading
 from include.orders import EligibleOrder
+from include.outcomes import AttemptOutcome
 from include.warehouse.database import connect
 
 DAY = date(2026, 11, 22)

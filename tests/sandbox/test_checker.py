@@ -14,10 +14,11 @@ from include.campaigns import Campaign
 from include.claims.syncing import apply_claims
 from include.ledger import session as ledger_module
 from include.ledger.session import Intent, Ledger, RunAttempt
-from include.ledger.states import AttemptOutcome, ReservationState
+from include.ledger.states import ReservationState
 from include.ledger.transitions import Answered, Step, settle_link
 from include.nmp.answers import LinkRules, RawAnswer, Reading, read_answer
 from include.nmp.client import NmpClient, NmpConnection
+from include.outcomes import AttemptOutcome
 from include.reserving import EngineSettings, ReservingEngine, Verdict
 from include.resets import resetting
 from include.resets.resetting import ResetDone, reset_tag

@@ -25,9 +25,10 @@ from hypothesis.stateful import (
 from include.attention.deciding import Action, resolve
 from include.claims.syncing import apply_claims
 from include.ledger.session import Intent, Ledger, RunAttempt
-from include.ledger.states import AttemptOutcome, ReservationState
+from include.ledger.states import ReservationState
 from include.ledger.transitions import Step
 from include.nmp.answers import EMPTY_POOL_CODE, CallFailure, LinkRules, RawAnswer, read_answer
+from include.outcomes import AttemptOutcome
 from sandbox.checker import examine
 from tests.include.planned import World, attempt_of, empty, order, plan
 

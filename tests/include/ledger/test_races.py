@@ -13,8 +13,9 @@ from include.attention.deciding import Action, AttentionError, Decided, resolve
 from include.campaigns import Campaign
 from include.claims.syncing import ClaimsOfTag, apply_claims
 from include.ledger.session import Grant, Ledger
-from include.ledger.states import AttemptOutcome, ReservationState
+from include.ledger.states import ReservationState
 from include.ledger.transitions import Step
+from include.outcomes import AttemptOutcome
 from include.resets.resetting import ResetDone, reset_tag
 from include.sql_files import sql_of
 from include.warehouse.database import connect

@@ -10,10 +10,11 @@ import pytest
 from include.attention.deciding import Action, resolve
 from include.campaigns import OnUnknown
 from include.ledger.session import Intent, LedgerError, RunAttempt
-from include.ledger.states import AttemptOutcome, ReservationState
+from include.ledger.states import ReservationState
 from include.ledger.transitions import Step
 from include.nmp.answers import CallFailure, RawAnswer
 from include.orders import RejectedRow, RejectReason
+from include.outcomes import AttemptOutcome
 from include.sql_files import sql_of
 from include.warehouse.database import DatabaseTrouble
 from local.postgres import EmbeddedPostgres

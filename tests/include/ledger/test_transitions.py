@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from include.ledger.states import AttemptOutcome, PassportState, ReservationState
+from include.ledger.states import PassportState, ReservationState
 from include.ledger.transitions import (
+    STATE_AFTER,
     Answered,
     Holder,
     OrderStanding,
@@ -15,7 +16,7 @@ from include.ledger.transitions import (
     next_step,
     settle_link,
 )
-from include.nmp.answers import MEANINGS, Consumed
+from include.outcomes import AttemptOutcome
 
 R, P, A = ReservationState, PassportState, AttemptOutcome
 
@@ -182,34 +183,18 @@ def test_an_answer_is_on_time_while_nobody_took_the_order_over(state: R, fence: 
     assert answered(order_state=state, order_fence=fence).on_time is on_time
 
 
-@pytest.mark.parametrize(
-    ("outcome", "consumed", "next_state", "uses_budget", "stops_run"),
-    [
-        (A.NOT_SENT, Consumed.NO, R.PENDING, False, False),
-        (A.RESERVED, Consumed.YES, R.RESERVED, True, False),
-        (A.OUT_OF_STOCK, Consumed.NO, R.OUT_OF_STOCK, False, False),
-        (A.THROTTLED, Consumed.NO, R.PENDING, False, False),
-        (A.REFUSED, Consumed.NO, R.PENDING, False, True),
-        (A.REDIRECTED, Consumed.POSSIBLY, R.UNKNOWN, True, True),
-        (A.UNKNOWN, Consumed.POSSIBLY, R.UNKNOWN, True, False),
-        (A.UNREADABLE, Consumed.YES, R.HELD, True, False),
-        (A.WRONG_LINK, Consumed.YES, R.HELD, True, True),
-        (A.DUPLICATE, Consumed.YES, R.PENDING, True, False),
-        (A.SPARE, Consumed.YES, None, True, False),
-        (A.ENDED, Consumed.YES, None, True, False),
-    ],
-)
-def test_the_table_of_answers_is_the_designs(
-    outcome: AttemptOutcome, consumed: Consumed, next_state: R | None, uses_budget: bool, stops_run: bool
-) -> None:
-    meaning = MEANINGS[outcome]
-    assert (meaning.consumed, meaning.next, meaning.uses_budget, meaning.stops_run) == (
-        consumed,
-        next_state,
-        uses_budget,
-        stops_run,
-    )
+def test_each_answer_without_a_usable_link_has_one_state_for_its_order() -> None:
+    assert dict(STATE_AFTER) == {
+        A.NOT_SENT: R.PENDING,
+        A.OUT_OF_STOCK: R.OUT_OF_STOCK,
+        A.THROTTLED: R.PENDING,
+        A.REFUSED: R.PENDING,
+        A.REDIRECTED: R.UNKNOWN,
+        A.UNKNOWN: R.UNKNOWN,
+        A.UNREADABLE: R.HELD,
+        A.WRONG_LINK: R.HELD,
+    }
 
 
-def test_every_outcome_has_a_row_in_the_table() -> None:
-    assert set(MEANINGS) == set(AttemptOutcome)
+def test_every_other_outcome_is_one_that_a_link_can_have() -> None:
+    assert set(AttemptOutcome) - set(STATE_AFTER) == {A.RESERVED, A.DUPLICATE, A.SPARE, A.ENDED}

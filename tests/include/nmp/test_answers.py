@@ -8,18 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.ledger.states import POSSIBLY_CONSUMED, AttemptOutcome, ReservationState
 from include.nmp.answers import (
-    MEANINGS,
     CallFailure,
-    Consumed,
     LinkRules,
-    Meaning,
     RawAnswer,
     Reading,
     read_answer,
     why_no_answer,
 )
+from include.outcomes import MEANINGS, AttemptOutcome, Consumed
 
 ANY = LinkRules()
 LINK = "https://test.arianee.net/440105186,v6lsj4vhg5dx"
@@ -36,35 +33,6 @@ EMPTY_POOL = (
 
 def read(status: int, body: bytes = b"", retry_after: str | None = None, rules: LinkRules = ANY) -> Reading:
     return read_answer(RawAnswer(status, body, retry_after), rules)
-
-
-# -- the table ---------------------------------------------------------------------------------------------------------
-
-
-def test_every_outcome_has_its_row_as_the_design_has_it() -> None:
-    state = ReservationState
-    assert dict(MEANINGS) == {
-        AttemptOutcome.NOT_SENT: Meaning(Consumed.NO, state.PENDING),
-        AttemptOutcome.RESERVED: Meaning(Consumed.YES, state.RESERVED, uses_budget=True, usable=True),
-        AttemptOutcome.OUT_OF_STOCK: Meaning(Consumed.NO, state.OUT_OF_STOCK, rests_tag=True, usable=True),
-        AttemptOutcome.THROTTLED: Meaning(Consumed.NO, state.PENDING, slows_pace=True),
-        AttemptOutcome.REFUSED: Meaning(Consumed.NO, state.PENDING, stops_run=True),
-        AttemptOutcome.REDIRECTED: Meaning(Consumed.POSSIBLY, state.UNKNOWN, uses_budget=True, stops_run=True),
-        AttemptOutcome.UNKNOWN: Meaning(Consumed.POSSIBLY, state.UNKNOWN, uses_budget=True),
-        AttemptOutcome.UNREADABLE: Meaning(Consumed.YES, state.HELD, uses_budget=True, keeps_raw=True),
-        AttemptOutcome.WRONG_LINK: Meaning(Consumed.YES, state.HELD, uses_budget=True, stops_run=True, keeps_raw=True),
-        AttemptOutcome.DUPLICATE: Meaning(Consumed.YES, state.PENDING, uses_budget=True, usable=True),
-        AttemptOutcome.SPARE: Meaning(Consumed.YES, None, uses_budget=True, usable=True),
-        AttemptOutcome.ENDED: Meaning(Consumed.YES, None, uses_budget=True, usable=True),
-    }
-
-
-def test_the_table_and_the_states_agree_on_what_is_possibly_consumed() -> None:
-    assert {outcome for outcome, row in MEANINGS.items() if row.consumed is Consumed.POSSIBLY} == set(POSSIBLY_CONSUMED)
-
-
-def test_only_what_consumes_or_may_consume_uses_the_budget_of_an_order() -> None:
-    assert all(row.uses_budget == (row.consumed is not Consumed.NO) for row in MEANINGS.values())
 
 
 # -- a 200 with a link -------------------------------------------------------------------------------------------------

@@ -22,7 +22,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 import include.nmp.client
-from include.ledger.states import AttemptOutcome
 from include.nmp.answers import CallFailure, LinkRules, RawAnswer, read_answer
 from include.nmp.client import (
     NewLink,
@@ -35,6 +34,7 @@ from include.nmp.client import (
     NmpUncertainError,
     NmpUnreadableError,
 )
+from include.outcomes import AttemptOutcome
 from sandbox.faults import Fault
 from sandbox.server import SandboxServer
 from sandbox.switches import Right
