@@ -22,10 +22,11 @@ stop: ## end what `make run` started (STATE)
 test: $(VENV)/.dev ## all tests
 	@$(BIN)/python -m pytest
 
-lint: $(VENV)/.dev ## ruff, mypy and sqlfluff
+lint: $(VENV)/.dev ## ruff, mypy, import-linter and sqlfluff
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
+	@env PYTHONPATH=plugins $(BIN)/lint-imports --no-logo --no-cache
 	@$(BIN)/sqlfluff lint --disable-progress-bar --processes 0 include local sandbox
 
 bench: $(VENV)/.dev ## what it costs, side by side: medians and ratios
