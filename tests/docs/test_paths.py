@@ -1,0 +1,35 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.docs.pages import PAGES, PROJECT
+
+TOP = {path.name for path in PROJECT.iterdir()}
+
+
+def _is_path(text: str) -> bool:
+    """Whether backticked text names a file or folder of the project, as far as one can see."""
+    plain = text.partition("::")[0]
+    return bool(
+        re.fullmatch(r"[\w.-]+(/[\w.-]+)*/?", plain)
+        and ("/" in plain or re.search(r"\.(py|md|sql|yaml|yml|toml|txt|in|html|css|csv|json)$", plain))
+        and not plain.startswith(("/", "."))
+        or plain in TOP
+    )
+
+
+def _named(page: str) -> set[str]:
+    text = re.sub(r"```.*?```", "", page, flags=re.DOTALL)
+    ticked = {name.partition("::")[0] for name in re.findall(r"`([^`\s]+)`", text) if _is_path(name)}
+    linked = set(re.findall(r"\]\((?!https?:|#)([^)#\s]+)", text))
+    return ticked | linked
+
+
+CASES = [(page, name) for page in PAGES for name in sorted(_named(page.read_text(encoding="utf-8")))]
+
+
+@pytest.mark.parametrize(("page", "name"), CASES, ids=[f"{page.name}-{name}" for page, name in CASES])
+def test_every_path_that_a_page_names_exists(page: Path, name: str) -> None:
+    # docs/promises.md names tests from their folder, a link is from its page's folder
+    assert any((folder / name).exists() for folder in (PROJECT, PROJECT / "tests", page.parent))
