@@ -5,23 +5,19 @@ import pytest
 
 from tests.docs.pages import PAGES, PROJECT
 
+SUFFIX = re.compile(r"\.(py|md|sql|ya?ml|toml|txt|in|html|css|csv|json)$")
 TOP = {path.name for path in PROJECT.iterdir()}
 
 
 def _is_path(text: str) -> bool:
-    """Whether backticked text names a file or folder of the project, as far as one can see."""
-    plain = text.partition("::")[0]
-    return bool(
-        re.fullmatch(r"[\w.-]+(/[\w.-]+)*/?", plain)
-        and ("/" in plain or re.search(r"\.(py|md|sql|yaml|yml|toml|txt|in|html|css|csv|json)$", plain))
-        and not plain.startswith(("/", "."))
-        or plain in TOP
-    )
+    """Whether a text names a file or folder of the project, as far as one can see."""
+    looks_like_one = re.fullmatch(r"\w[\w.-]*(/[\w.-]+)*/?", text) and ("/" in text or SUFFIX.search(text))
+    return bool(looks_like_one) or text in TOP
 
 
 def _named(page: str) -> set[str]:
     text = re.sub(r"```.*?```", "", page, flags=re.DOTALL)
-    ticked = {name.partition("::")[0] for name in re.findall(r"`([^`\s]+)`", text) if _is_path(name)}
+    ticked = {name for name in re.findall(r"`([^`\s]+?)(?:::\w+)?`", text) if _is_path(name)}
     linked = set(re.findall(r"\]\((?!https?:|#)([^)#\s]+)", text))
     return ticked | linked
 
