@@ -17,7 +17,8 @@ from pathlib import Path
 from include.campaigns import OnUnknown
 from include.ledger.session import Ledger, RunAttempt, RunPlan
 from include.nmp.answers import LinkRules
-from include.nmp.client import NmpClient, NmpConnection
+from include.nmp.client import NmpClient
+from include.nmp.connection import NmpConnection
 from include.orders import EligibleOrder
 from include.reserving import EngineSettings, ReservingEngine, Verdict
 from include.warehouse.publishing import migrate

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import psycopg
 
-from include.nmp.client import NmpError
+from include.nmp.errors import NmpError
 from include.sql_files import sql_of
 from include.warehouse.database import connect, safe_errors
 
@@ -32,7 +32,7 @@ class ClaimLister(Protocol):
     """What a sync needs of the NMP; ``include.nmp.client.NmpClient`` is one."""
 
     def claimed_certificates(self, tag: str) -> set[str]:
-        """Give the ids of all certificates ever claimed under a tag; raises ``include.nmp.client.NmpError``."""
+        """Give the ids of all certificates ever claimed under a tag; raises ``include.nmp.errors.NmpError``."""
         ...
 
 

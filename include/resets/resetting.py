@@ -22,7 +22,7 @@ from psycopg.rows import dict_row, kwargs_row
 
 from include.campaigns import Campaign, ResetPolicy
 from include.ledger.states import TagState
-from include.nmp.client import NmpError, NmpUnreadableError
+from include.nmp.errors import NmpError, NmpUnreadableError
 from include.sql_files import sql_of
 from include.warehouse.database import connect, safe_errors
 from include.warehouse.publishing import LoadResult, load_links
@@ -132,7 +132,7 @@ class Resetter(Protocol):
     """What a reset needs of the NMP; ``include.nmp.client.NmpClient`` is one."""
 
     def reset_all(self, tag: str) -> int:
-        """Reset a tag and give the NMP's count; raises ``include.nmp.client.NmpError``."""
+        """Reset a tag and give the NMP's count; raises ``include.nmp.errors.NmpError``."""
         ...
 
 

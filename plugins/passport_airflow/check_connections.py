@@ -10,7 +10,7 @@ from include.business_day import last_ended_day
 from include.campaigns import CampaignFileError, Campaigns
 from include.connections import BadConnection
 from include.intake import read_orders
-from include.nmp.client import NmpConfigurationError, NmpError
+from include.nmp.errors import NmpConfigurationError, NmpError
 from include.orders import ExtractionError
 from include.settings import settings
 from include.warehouse.database import DatabaseTrouble, place

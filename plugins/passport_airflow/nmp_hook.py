@@ -6,7 +6,9 @@ from typing import Any
 from airflow.sdk import BaseHook, Connection
 from airflow.sdk.exceptions import AirflowException
 
-from include.nmp.client import NmpClient, NmpConfigurationError, NmpConnection, NmpError
+from include.nmp.client import NmpClient
+from include.nmp.connection import NmpConnection
+from include.nmp.errors import NmpConfigurationError, NmpError
 
 _SCHEMES = ("http", "https")
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from include.ledger.session import Ledger, RunAttempt
-from include.nmp.client import NmpClient, NmpConnection
+from include.nmp.client import NmpClient
+from include.nmp.connection import NmpConnection
 from include.reserving import EngineSettings, ReservingEngine
 from include.settings import settings
 from passport_airflow.connections import warehouse_uri

@@ -7,7 +7,7 @@ from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule
 from include.campaigns import UnknownCampaignError
 from include.day_check import DayNotServedError, OrdersNeedAttentionError, OrdersNotServedError
 from include.ledger.session import LedgerError
-from include.nmp.client import NmpConfigurationError
+from include.nmp.errors import NmpConfigurationError
 from include.orders import ExtractionError
 from include.settings import settings
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from include.ledger.session import Ledger
 from include.nmp.answers import LinkRules, RawAnswer
-from include.nmp.client import NmpClient, NmpConnection
+from include.nmp.client import NmpClient
+from include.nmp.connection import NmpConnection
 from include.reserving import EngineSettings, ReservingEngine
 from tests.include.planned import attempt_of
 

@@ -24,7 +24,8 @@ from include import reserving
 from include.ledger.session import Ledger, RunAttempt
 from include.ledger.states import ReservationState
 from include.nmp.answers import LinkRules, RawAnswer
-from include.nmp.client import NmpClient, NmpConnection
+from include.nmp.client import NmpClient
+from include.nmp.connection import NmpConnection
 from include.reserving import EngineSettings, Outcome, ReserveClient, ReservingEngine, Verdict, _Pace
 from include.settings import Settings
 from include.warehouse.database import DatabaseTrouble, connect
@@ -248,7 +249,7 @@ def test_a_revoked_key_stops_the_run_and_says_so(shop: Shop) -> None:
     served = shop.serve(run, "A1", "B2", "C3", client=shop.client(api_key="no-such-key"))
     assert [outcome.verdict for outcome in served] == [V.ATTENTION, V.STOPPED, V.STOPPED]
     assert {outcome.state for outcome in served} == {R.PENDING}
-    assert served[1].reason == "401: the API key was not accepted; check the password of the connection nmp"
+    assert served[1].reason == "401: the NMP did not accept the API key; check the password of the connection nmp"
     assert shop.outcomes() == ["refused"]
     sound(shop)
 

@@ -6,7 +6,8 @@ import socket
 import pytest
 
 from include.nmp.answers import LinkRules
-from include.nmp.client import NmpConfigurationError, NmpConnection
+from include.nmp.connection import NmpConnection
+from include.nmp.errors import NmpConfigurationError
 from passport_airflow.nmp_hook import NmpHook
 
 KEY = "11111111-canary-key-2222"
@@ -98,7 +99,7 @@ def test_a_key_with_characters_of_urls_arrives_whole(monkeypatch: pytest.MonkeyP
         (as_json(host="https://nmp.example", extra={"environment": "prod"}), "use test, production, or leave it out"),
         (f"https://:{KEY}@nmp.example?environment=Test", "use test, production, or leave it out"),
         (as_json(host="https://nmp.example", extra={"link_hosts": 5}), "neither a list of host names nor one string"),
-        (as_json(host="https://nmp.example", extra={"link_hosts": ["https://a.b"]}), "write bare host names"),
+        (as_json(host="https://nmp.example", extra={"link_hosts": ["https://a.b"]}), "write host names alone"),
         (
             as_json(host="https://nmp.example", extra='["environment"]'),
             "the connection nmp is no JSON object",
@@ -134,7 +135,7 @@ def test_the_connection_button_says_what_is_wrong_with_the_host(monkeypatch: pyt
     assert not works
     assert words == (
         "the count of claimed passports of tag 'passport-links-check-no-such-tag' failed at the NMP "
-        f"127.0.0.1:{port}: the host refused the connection (ConnectionRefusedError)"
+        f"127.0.0.1:{port}: the host of the connection nmp refused the connection (ConnectionRefusedError)"
     )
 
 

@@ -17,7 +17,8 @@ from include.ledger.session import Intent, Ledger, RunAttempt
 from include.ledger.states import ReservationState
 from include.ledger.transitions import Answered, Step, settle_link
 from include.nmp.answers import LinkRules, RawAnswer, Reading, read_answer
-from include.nmp.client import NmpClient, NmpConnection
+from include.nmp.client import NmpClient
+from include.nmp.connection import NmpConnection
 from include.outcomes import AttemptOutcome
 from include.reserving import EngineSettings, ReservingEngine, Verdict
 from include.resets import resetting

@@ -8,7 +8,8 @@ import pytest
 from include.claims.syncing import ClaimsError, ClaimsOfTag, apply_claims, sync_claims
 from include.ledger.states import ReservationState
 from include.nmp.answers import LinkRules, read_answer
-from include.nmp.client import NmpClient, NmpConnection
+from include.nmp.client import NmpClient
+from include.nmp.connection import NmpConnection
 from include.warehouse.database import DatabaseTrouble
 from sandbox.server import SandboxServer
 from tests.include.ledger_rows import DAY, LedgerRows

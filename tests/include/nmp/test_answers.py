@@ -93,21 +93,21 @@ def test_an_all_digit_passphrase_sent_as_a_number_agrees_with_the_link() -> None
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        (b"", "its link is not of the documented form"),
-        (b"null", "its link is not of the documented form"),
-        (b"{}", "its link object holds no link"),
+        (b"", "its link does not have the documented form"),
+        (b"null", "its link does not have the documented form"),
+        (b"{}", "its link object has no link"),
         (b"[]", "its body is neither a link nor a link object"),
-        (b'{"deeplink": {"certificateId": 1}}', "its link object holds no link"),
-        (b'{"deeplink": ["https://arianee.net/1,a"]}', "its link object holds no link"),
+        (b'{"deeplink": {"certificateId": 1}}', "its link object has no link"),
+        (b'{"deeplink": ["https://arianee.net/1,a"]}', "its link object has no link"),
         (
             b'{"link": "https://arianee.net/1,a", "deeplink": "https://arianee.net/2,b"}',
-            "its link object holds two links",
+            "its link object has two links",
         ),
-        (LINK_OBJECT[:-20], "its body is not the JSON that it starts as"),
+        (LINK_OBJECT[:-20], "its body begins like JSON and is not valid JSON"),
         (b"\xff\xfe\x00", "its body is not text"),
-        (b"[" * 60_000, "its body is not the JSON that it starts as"),
+        (b"[" * 60_000, "its body begins like JSON and is not valid JSON"),
         (b'{"certificateId": ' + b"9" * 5_000 + b', "deeplink": "https://arianee.net/1,a"}', "contradict each other"),
-        (b"<html><body>Sign in</body></html>", "its link is not of the documented form"),
+        (b"<html><body>Sign in</body></html>", "its link does not have the documented form"),
         (b'{"certificateId": 2, "deeplink": "https://arianee.net/1,a"}', "contradict each other"),
         (b'{"deeplink": {"certificateId": 2, "link": "https://arianee.net/1,a"}}', "contradict each other"),
         (b'{"certificateId": 1.0, "deeplink": "https://arianee.net/1,a"}', "contradict each other"),
@@ -187,7 +187,7 @@ def test_a_link_of_the_other_environment_names_both_but_is_not_given_out() -> No
     reading = read(200, b"https://arianee.net/12,secretphrase", rules=LinkRules("test"))
     assert reading == Reading(
         AttemptOutcome.WRONG_LINK,
-        "200: a passport was consumed, but its link belongs to production (arianee.net) and the connection to test; "
+        "200: a passport was consumed, but its link is of production (arianee.net) and the connection of test; "
         "check the connection nmp",
         200,
         certificate_id="12",
@@ -198,7 +198,7 @@ def test_a_link_of_the_other_environment_names_both_but_is_not_given_out() -> No
 def test_a_link_of_a_foreign_host_names_the_allowed_hosts_and_not_the_foreign_one() -> None:
     reading = read(200, b"https://evil.example/12,secretphrase", rules=LinkRules(None, ("a.example", "b.example")))
     assert reading.detail == (
-        "200: a passport was consumed, but its link's host is none of link_hosts (a.example, b.example); "
+        "200: a passport was consumed, but the host of its link is not in link_hosts (a.example, b.example); "
         "check the connection nmp"
     )
 
@@ -319,11 +319,15 @@ def test_only_a_request_that_never_left_is_known_to_have_consumed_nothing(
 @pytest.mark.parametrize(
     ("failure", "error", "words"),
     [
-        (CallFailure.NOT_SENT, "gaierror", "the host's name could not be resolved (gaierror)"),
-        (CallFailure.NOT_SENT, "ConnectionRefusedError", "the host refused the connection (ConnectionRefusedError)"),
-        (CallFailure.NOT_SENT, "OSError", "the connection could not be made (OSError)"),
+        (CallFailure.NOT_SENT, "gaierror", "the host name of the connection nmp could not be resolved (gaierror)"),
+        (
+            CallFailure.NOT_SENT,
+            "ConnectionRefusedError",
+            "the host of the connection nmp refused the connection (ConnectionRefusedError)",
+        ),
+        (CallFailure.NOT_SENT, "OSError", "there was no connection (OSError)"),
         (CallFailure.TIMEOUT, "TimeoutError", "no complete answer came in time (TimeoutError)"),
-        (None, "", "no answer is known"),
+        (None, "", "the answer is not known"),
     ],
 )
 def test_a_missing_answer_is_explained(failure: CallFailure | None, error: str, words: str) -> None:

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from include.campaigns import Campaign, ResetPolicy
 from include.ledger.states import TagState
-from include.nmp.client import NmpClient, NmpConnection
+from include.nmp.client import NmpClient
+from include.nmp.connection import NmpConnection
 from include.resets import resetting
 from include.resets.resetting import (
     ResetBlocked,
@@ -746,7 +747,8 @@ def test_a_reset_killed_by_sigkill_while_the_nmp_works_is_finished_by_the_next_t
         import sys
         from datetime import UTC, datetime
         from include.campaigns import Campaign
-        from include.nmp.client import NmpClient, NmpConnection
+        from include.nmp.client import NmpClient
+        from include.nmp.connection import NmpConnection
         from include.resets.resetting import reset_tag
         uri, base_url, key = sys.argv[1:]
         wants = Campaign(name="gift", tag="t", products="*", stale_after="1d", reset="when_stale")
