@@ -11,10 +11,10 @@ SANDBOX_PORT ?= 8765
 .PHONY: run run-once stop test lint bench chaos sandbox check migrate install compile help
 
 run: $(VENV)/.runtime ## the local stack with demo orders, until Ctrl-C (PORT, POSTGRES_PORT, SANDBOX_PORT, SHOP_TIMEZONE, CAMPAIGNS)
-	@exec $(BIN)/python -m local.run
+	@PYTHONPATH=.:plugins exec $(BIN)/python -m local.run
 
 run-once: $(VENV)/.runtime ## one day, then one JSON line: DAY=YYYY-MM-DD (ORDERS, SHOP_TIMEZONE, CAMPAIGNS, STATE, CONF)
-	@exec $(BIN)/python -m local.run_once
+	@PYTHONPATH=.:plugins exec $(BIN)/python -m local.run_once
 
 stop: ## end what `make run` started (STATE)
 	@if [ -x $(BIN)/python ]; then exec $(BIN)/python -m local.stop; else echo "nothing is running"; fi
@@ -45,7 +45,7 @@ check: $(VENV)/.runtime ## try the connections in AIRFLOW_CONN_ORDERS_DB, _WAREH
 	@PYTHONPATH=.:plugins exec $(BIN)/python -m passport_airflow.check_connections
 
 migrate: $(VENV)/.runtime ## bring the warehouse in AIRFLOW_CONN_WAREHOUSE up to date
-	@exec $(BIN)/python -m include.warehouse.publishing migrate
+	@PYTHONPATH=.:plugins exec $(BIN)/python -m passport_airflow.migrate_warehouse
 
 install: $(VENV)/.dev ## install everything for work on the project
 

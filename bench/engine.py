@@ -15,13 +15,14 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from include.campaigns import OnUnknown
-from include.ledger.session import Ledger, RunAttempt, RunPlan
+from include.ledger.session import Ledger, RunPlan, RunStart
 from include.nmp.answers import LinkRules
 from include.nmp.client import NmpClient
 from include.nmp.connection import NmpConnection
 from include.orders import EligibleOrder
 from include.reserving import EngineSettings, ReservingEngine, Verdict
-from include.warehouse.publishing import migrate
+from include.warehouse.database import Connect, connecting_to
+from include.warehouse.migrate import migrate
 from local.postgres import EmbeddedPostgres
 from local.processes import Guard
 from local.stack import Ports
@@ -44,7 +45,7 @@ def plain(connection: NmpConnection, orders: int) -> float:
     return seconds
 
 
-def engine(warehouse: str, connection: NmpConnection, orders: int, number: int) -> float:
+def engine(warehouse: Connect, connection: NmpConnection, orders: int, number: int) -> float:
     """Seconds that the engine takes for a planned run of new orders."""
     keys = [f"{number}-{order:06}" for order in range(orders)]
     run_id = f"run {number}"
@@ -64,7 +65,7 @@ def engine(warehouse: str, connection: NmpConnection, orders: int, number: int) 
         EngineSettings(concurrency=CONCURRENCY),
     )
     began = time.monotonic()
-    outcomes = serving.reserve_all(RunAttempt(run_id, datetime.now(UTC)), keys)
+    outcomes = serving.reserve_all(RunStart(run_id, datetime.now(UTC)), keys)
     seconds = time.monotonic() - began
     serving.close()
     assert all(outcome.verdict is Verdict.SERVED for outcome in outcomes)
@@ -84,7 +85,7 @@ def main() -> int:
         try:
             postgres.start()
             postgres.create_database("bench")
-            warehouse = postgres.uri("bench")
+            warehouse = connecting_to(postgres.uri("bench"))
             migrate(warehouse)
             connection = NmpConnection.validated(sandbox.start(), sandbox.api_key)
             sandbox.control().set_switches(latency_ms=given.latency_ms)

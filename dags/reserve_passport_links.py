@@ -40,7 +40,7 @@ from include.intake import plan_day
 from include.ledger.session import RunPlan
 from include.settings import settings
 from include.warehouse.publishing import load_links as publish_links
-from passport_airflow.connections import orders_uri, warehouse_uri
+from passport_airflow.connections import orders_db, warehouse
 from passport_airflow.open_ledger import open_ledger
 from passport_airflow.reserve_operator import ReservePassportLinkOperator
 from passport_airflow.retry_policy import RETRY_BY_CLASS
@@ -74,14 +74,14 @@ def extract_orders(params=None, dag_run=None, **context) -> list[str]:
         campaigns=tuple(params["campaigns"] or ()),
     )
     with open_ledger("extract_orders") as ledger:
-        return plan_day(ledger, orders_uri(), CAMPAIGNS, SETTINGS, plan).labels
+        return plan_day(ledger, orders_db(), CAMPAIGNS, SETTINGS, plan).labels
 
 
 @task(trigger_rule="all_done", outlets=[PASSPORT_LINKS])
 def load_links(params=None, dag_run=None, outlet_events=None, **context) -> None:
     """Publishes every reserved link in one transaction, also when some orders were skipped or failed."""
     day = run_day({"params": params, "dag_run": dag_run, **context})
-    published = publish_links(warehouse_uri(), business_day=day, run_id=dag_run.run_id)
+    published = publish_links(warehouse(), business_day=day, run_id=dag_run.run_id)
     log.info("%d links published, %d published rows brought up to date", published.published_now, published.updated)
     if published.refused:
         message = f"no publishable link: {', '.join(published.refused[:20])}; see passport.needs_attention"

@@ -39,7 +39,7 @@ from include.campaigns import Campaigns
 from include.claims import syncing as claims
 from include.resets import resetting
 from include.settings import settings
-from passport_airflow.connections import nmp_is_sandbox, warehouse_uri
+from passport_airflow.connections import nmp_is_sandbox, warehouse
 from passport_airflow.nmp_hook import NmpHook
 from passport_airflow.retry_policy import RETRY_BY_CLASS
 
@@ -63,7 +63,7 @@ PARAMS = {
 def sync_claims(params=None, dag_run=None) -> str:
     """Reads the claims of every tag with links out; gives when it began, by the database's clock."""
     with closing(NmpHook().client()) as nmp:
-        sync = claims.sync_claims(warehouse_uri(), nmp, run_id=dag_run.run_id, tags=params["tags"])
+        sync = claims.sync_claims(warehouse(), nmp, run_id=dag_run.run_id, tags=params["tags"])
     log.info("The claims of %d tags were read", len(sync.tags))
     return sync.since.isoformat()
 
@@ -72,7 +72,7 @@ def sync_claims(params=None, dag_run=None) -> str:
 def plan_resets(synced_since: str, params=None, dag_run=None) -> list[str]:
     """Says of each tag what is to become of it and why; gives the tags to reset."""
     plans = resetting.plan_resets(
-        warehouse_uri(),
+        warehouse(),
         CAMPAIGNS,
         run_id=dag_run.run_id,
         synced_since=datetime.fromisoformat(synced_since),
@@ -92,7 +92,7 @@ def reset_tag(tag: str, synced_since: str, dag_run=None) -> str:
     """Resets one tag, or goes on with a reset that was interrupted; gives what came of it, in words."""
     with closing(NmpHook().client()) as nmp:
         done = resetting.reset_tag(
-            warehouse_uri(),
+            warehouse(),
             nmp,
             tag,
             run_id=dag_run.run_id,
@@ -105,7 +105,7 @@ def reset_tag(tag: str, synced_since: str, dag_run=None) -> str:
 @task(trigger_rule="all_done")
 def publish_resets(dag_run=None, ti=None) -> None:
     """Publishes what changed in the ledger, whatever failed before it; then fails if anything did."""
-    published = resetting.publish_resets(warehouse_uri(), run_id=dag_run.run_id)
+    published = resetting.publish_resets(warehouse(), run_id=dag_run.run_id)
     log.info("%d published rows were brought up to date", published.updated if published else 0)
     upstream = ["sync_claims", "plan_resets", "reset_tag"]
     states = ti.get_task_states(dag_id=dag_run.dag_id, task_ids=upstream, run_ids=[dag_run.run_id])

@@ -23,8 +23,8 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from include.attention.deciding import Action, AttentionError, resolve
 from include.settings import settings
-from include.warehouse.database import connect
-from passport_airflow.connections import warehouse_uri
+from include.warehouse.database import open_session
+from passport_airflow.connections import warehouse
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ PARAMS = {
 def resolve_order(params=None, dag_run=None) -> str:
     """Carries out the person's decision; gives what became of the order."""
     try:
-        with connect(warehouse_uri()) as connection:
+        with open_session(warehouse()) as connection:
             decided = resolve(
                 connection,
                 params["order_key"],

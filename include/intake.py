@@ -11,7 +11,7 @@ from include.campaigns import Campaigns
 from include.ledger.session import Ledger, PlannedRun, RunPlan
 from include.orders import CheckedOrders, check, extract
 from include.settings import Settings
-from include.warehouse.database import connect, safe_errors
+from include.warehouse.database import Connect, open_session, safe_errors
 
 log = logging.getLogger(__name__)
 
@@ -35,13 +35,13 @@ def days_to_read(business_day: date, *, scheduled: bool, lookback_days: int, uns
     return sorted(days)
 
 
-def read_orders(orders_uri: str, days: Sequence[date], campaigns: Campaigns, settings: Settings) -> Extraction:
-    """Extracts these business days from the shop's database (``orders_uri``, libpq) and checks every row.
+def read_orders(connect: Connect, days: Sequence[date], campaigns: Campaigns, settings: Settings) -> Extraction:
+    """Extracts these business days from the shop's database, which ``connect`` opens, and checks every row.
 
-    Raises ``include.orders.ExtractionError`` for SQL that cannot be used and ``DatabaseTrouble`` for a database that
+    Raises ``include.orders.ExtractionError`` for SQL that cannot be used and ``SafeDatabaseError`` for a database that
     cannot be reached.
     """
-    with safe_errors("The orders could not be read"), connect(orders_uri) as connection:
+    with safe_errors("The orders could not be read"), open_session(connect) as connection:
         frame = extract(
             connection,
             settings.extraction_sql.read_text(encoding="utf-8"),
@@ -80,7 +80,7 @@ def register_orders(
         log.warning("and %d more rows not taken: see passport.needs_attention", more)
 
 
-def plan_day(ledger: Ledger, orders_uri: str, campaigns: Campaigns, settings: Settings, plan: RunPlan) -> PlannedRun:
+def plan_day(ledger: Ledger, orders_db: Connect, campaigns: Campaigns, settings: Settings, plan: RunPlan) -> PlannedRun:
     """The whole of a run's first task: reads the orders, registers them and deals them to the run's mapped tasks.
 
     Every order is registered; those of the plan's campaigns are dealt. Done again it costs nothing: known keys stay as
@@ -92,7 +92,7 @@ def plan_day(ledger: Ledger, orders_uri: str, campaigns: Campaigns, settings: Se
         plan.business_day, scheduled=plan.scheduled, lookback_days=settings.lookback_days, unserved=unserved
     )
     began_at = ledger.now()
-    extraction = read_orders(orders_uri, days, campaigns, settings)
+    extraction = read_orders(orders_db, days, campaigns, settings)
     register_orders(ledger, extraction, campaigns, run_id=plan.run_id, began_at=began_at)
     planned = ledger.plan_run(plan)
     log.info(

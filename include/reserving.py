@@ -22,12 +22,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from include.ledger.session import Grant, Intent, Ledger, LedgerError, Refusal, RunAttempt, Settled
+from include.ledger.session import Grant, Intent, Ledger, LedgerError, Refusal, RunStart, Settled
 from include.ledger.states import ReservationState
 from include.ledger.transitions import Step
 from include.nmp.answers import CallFailure, LinkRules, RawAnswer, read_answer
 from include.outcomes import MEANINGS, AttemptOutcome
-from include.warehouse.database import DatabaseTrouble
+from include.warehouse.database import Connect, SafeDatabaseError
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class _Waiting:
     """An order in the clerk's hands."""
 
     order_key: str
-    run: RunAttempt
+    run: RunStart
     future: "Future[Outcome]"
 
 
@@ -144,23 +144,23 @@ class _Desk:
 class ReservingEngine:
     """Serves orders of any number of runs at once, from any number of threads.
 
-    ``ledger_uri`` is a libpq URI of the warehouse, ``client`` the NMP client (closed with the engine), ``rules`` the
+    ``connect`` opens the warehouse, ``client`` the NMP client (closed with the engine), ``rules`` the
     links it may give. The engine makes its own ledger connection and threads; ``close`` ends them.
     """
 
-    def __init__(self, ledger_uri: str, client: ReserveClient, rules: LinkRules, settings: EngineSettings) -> None:
+    def __init__(self, connect: Connect, client: ReserveClient, rules: LinkRules, settings: EngineSettings) -> None:
         self._client = client
         self._rules = rules
         self._settings = settings
         self.caller = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
         self._ledger = Ledger(
-            ledger_uri,
+            connect,
             lease_seconds=settings.lease_seconds,
             concurrency=settings.concurrency,
             caller=self.caller,
         )
         self._events: queue.SimpleQueue[_Waiting | _Call | None] = queue.SimpleQueue()
-        self._desks: dict[RunAttempt, _Desk] = {}
+        self._desks: dict[RunStart, _Desk] = {}
         self._later: list[tuple[float, int, _Waiting]] = []
         self._turns = itertools.count()
         self._calls: dict[int, _Call] = {}
@@ -174,7 +174,7 @@ class ReservingEngine:
         self._clerk = threading.Thread(target=self._work, name="ledger-clerk", daemon=True)
         self._clerk.start()
 
-    def submit(self, run: RunAttempt, order_keys: Sequence[str]) -> "list[Future[Outcome]]":
+    def submit(self, run: RunStart, order_keys: Sequence[str]) -> "list[Future[Outcome]]":
         """Asks for a link for each order; gives a future per key, in the same order.
 
         A future that is cancelled withdraws its order; a call under way is settled all the same. Raises
@@ -191,7 +191,7 @@ class ReservingEngine:
 
     def reserve_all(
         self,
-        run: RunAttempt,
+        run: RunStart,
         order_keys: Sequence[str],
         *,
         progress: "Callable[[int, int], None] | None" = None,
@@ -244,7 +244,7 @@ class ReservingEngine:
                 self._settle_answers()
                 self._grant_calls()
                 failures = 0
-            except DatabaseTrouble as trouble:
+            except SafeDatabaseError as trouble:
                 failures = min(failures + 1, 10)
                 self._bear(trouble, first=failures == 1)
             except Exception as error:  # the clerk must not die: answers are in its hands
@@ -271,7 +271,7 @@ class ReservingEngine:
             outcome = Outcome(call.intent.order_key, Verdict.FAILED, ReservationState.CALLING, reason)
             self._resolve(call.waiting, outcome)
 
-    def _bear(self, trouble: DatabaseTrouble, *, first: bool) -> None:
+    def _bear(self, trouble: SafeDatabaseError, *, first: bool) -> None:
         """Transient trouble is waited out; any other fails the orders that wait. Answers are held in both cases."""
         self._ledger_lost = True
         self._ledger.close()
@@ -309,7 +309,7 @@ class ReservingEngine:
             for desk in self._desks.values():
                 desk.not_before = 0.0  # what they waited for may be over
 
-    def _desk(self, run: RunAttempt) -> _Desk:
+    def _desk(self, run: RunStart) -> _Desk:
         return self._desks.setdefault(run, _Desk())
 
     def _recover(self) -> None:
@@ -404,10 +404,10 @@ class ReservingEngine:
             if not self._desks[run].ready and not self._in_hand(run):
                 del self._desks[run]
 
-    def _in_hand(self, run: RunAttempt) -> bool:
+    def _in_hand(self, run: RunStart) -> bool:
         return any(call.waiting.run == run for call in self._calls.values())
 
-    def _grant(self, run: RunAttempt, slots: int) -> bool:
+    def _grant(self, run: RunStart, slots: int) -> bool:
         """One grant for a run; gives False where it had better wait for something to happen."""
         desk = self._desks[run]
         if time.monotonic() < desk.not_before:

@@ -15,9 +15,8 @@ from pydantic import ValidationError
 
 from include.business_day import BadDayError, UnfinishedDayError
 from include.campaigns import CampaignFileError, Campaigns
-from include.connections import BadConnection
 from include.settings import Settings, settings
-from include.warehouse.database import DatabaseTrouble
+from include.warehouse.database import SafeDatabaseError
 from local.processes import PROJECT, LocalStackError
 from local.source_table import OrdersFileError
 
@@ -28,9 +27,8 @@ EXPECTED_ERRORS = (
     LocalStackError,
     BadDayError,
     UnfinishedDayError,
-    BadConnection,
     CampaignFileError,
-    DatabaseTrouble,
+    SafeDatabaseError,
     OrdersFileError,
     requests.RequestException,
 )

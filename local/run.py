@@ -14,8 +14,8 @@ from typing import Any
 
 from include.business_day import business_day_of, last_ended_day
 from include.settings import Settings
-from include.warehouse.database import connect
-from include.warehouse.publishing import migrate
+from include.warehouse.database import open_session
+from include.warehouse.migrate import migrate
 from local.airflow_api import ENDED, AirflowApi, Json
 from local.console import (
     EXPECTED_ERRORS,
@@ -68,9 +68,9 @@ def _run(stack: Stack, settings: Settings, progress: Progress) -> None:
 
     def prepare(stack: Stack) -> None:
         today = business_day_of(datetime.now(UTC), settings.timezone)
-        migrate(stack.warehouse_uri)
+        migrate(stack.warehouse)
         if not stack.replaced("AIRFLOW_CONN_ORDERS_DB"):
-            with connect(stack.orders_uri) as orders:
+            with open_session(stack.orders_db) as orders:
                 load_demo(orders, today, settings.timezone)
                 stale_day.append(load_stale_demo(orders, today, settings.timezone))
 
@@ -103,7 +103,7 @@ def check_connections_from_outside(stack: Stack, progress: Progress) -> None:
     if not names:
         return
     progress(f"trying the connections from outside: {', '.join(names)}")
-    migrate(stack.warehouse_uri)
+    migrate(stack.warehouse)
     environment = {**stack.environment(), "PYTHONPATH": f"{PROJECT}:{PROJECT / 'plugins'}"}
     check = subprocess.run(
         [sys.executable, "-m", "passport_airflow.check_connections"],
@@ -194,25 +194,25 @@ def show_reset(stack: Stack, day: date, progress: Progress) -> None:
     wait_for(stack, RESERVE, run_id, progress)
     for run in unfinished(stack.api, RESET):
         wait_for(stack, RESET, run["dag_run_id"], progress)
-    with connect(stack.warehouse_uri) as warehouse:
+    with open_session(stack.warehouse) as warehouse:
         warehouse.execute(_sql("age_links"), {"day": day})
     progress(f"the demo's reset: as if those links had been given out on {day}")
     run_id = stack.api.trigger(RESET)
     wait_for(stack, RESET, run_id, progress)
-    with connect(stack.warehouse_uri) as warehouse:
+    with open_session(stack.warehouse) as warehouse:
         taken_back = warehouse.execute(_sql("day_resets"), {"day": day}).fetchall()
     for tag, count in taken_back:
         progress(f"the demo's reset: {counted(int(str(count)), 'unclaimed link')} of tag {tag} taken back")
 
 
 def _is_known(stack: Stack, day: date) -> bool:
-    with connect(stack.warehouse_uri) as warehouse:
+    with open_session(stack.warehouse) as warehouse:
         row = warehouse.execute(_sql("day_is_known"), {"day": day}).fetchone()
     return bool(row and row[0])
 
 
 def _summarise(stack: Stack, day: date) -> None:
-    with connect(stack.warehouse_uri) as warehouse:
+    with open_session(stack.warehouse) as warehouse:
         states: list[tuple[Any, ...]] = warehouse.execute(_sql("day_summary"), {"day": day}).fetchall()
         rejected: list[tuple[Any, ...]] = warehouse.execute(_sql("rejected_rows"), {"day": day}).fetchall()
     orders, published = sum(row[2] for row in states), sum(row[3] for row in states)

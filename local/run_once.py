@@ -16,8 +16,8 @@ from include.business_day import business_day_of, parse_day, require_ended
 from include.campaigns import Campaigns, UnknownCampaignError
 from include.ledger.states import ReservationState
 from include.settings import Settings
-from include.warehouse.database import connect
-from include.warehouse.publishing import migrate
+from include.warehouse.database import Connect, open_session
+from include.warehouse.migrate import migrate
 from local.airflow_api import Json
 from local.console import (
     EXPECTED_ERRORS,
@@ -166,7 +166,7 @@ def _run(stack: Stack, request: Request, results: list[Result], progress: Progre
     stack.start_databases()
     check_connections_from_outside(stack, progress)
     _load(stack, request, progress)
-    results.append(count(stack.warehouse_uri, request.day, None))
+    results.append(count(stack.warehouse, request.day, None))
     stack.start(progress=progress, before_scheduler=lambda: _prepare_dags(stack, request.conf))
     run_id = stack.api.trigger(RESERVE, {"day": request.day.isoformat(), **request.conf})
     try:
@@ -174,15 +174,15 @@ def _run(stack: Stack, request: Request, results: list[Result], progress: Progre
         for reset in unfinished(stack.api, RESET):  # the run started it: it must not be cut off in the middle
             wait_for(stack, RESET, reset["dag_run_id"], progress)
     finally:
-        results.append(count(stack.warehouse_uri, request.day, run_id))
+        results.append(count(stack.warehouse, request.day, run_id))
     results[-1].seconds = _seconds(run)
     return str(run["state"])
 
 
 def _load(stack: Stack, request: Request, progress: Progress) -> None:
     """Migrate the warehouse and load the orders, before anything slow is started."""
-    migrate(stack.warehouse_uri)
-    with connect(stack.orders_uri) as orders:
+    migrate(stack.warehouse)
+    with open_session(stack.orders_db) as orders:
         if request.orders:
             progress(f"loading {shown(request.orders)}")
             load_csv(orders, request.orders)
@@ -203,10 +203,10 @@ def _prepare_dags(stack: Stack, conf: Json) -> None:
         stack.api.unpause(dag)
 
 
-def count(warehouse_uri: str, day: date, run_id: str | None) -> Result:
+def count(connect: Connect, day: date, run_id: str | None) -> Result:
     """How a day stands in the warehouse, and the requests that the run ``run_id`` sent (``None``: none)."""
     result = Result(day.isoformat())
-    with connect(warehouse_uri) as warehouse:
+    with open_session(connect) as warehouse:
         states: list[tuple[Any, ...]] = warehouse.execute(_sql("day_states"), {"day": day}).fetchall()
         calls: Any = warehouse.execute(_sql("run_calls"), {"run_id": run_id}).fetchone()
     for state, orders, published in states:

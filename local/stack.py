@@ -26,7 +26,7 @@ import psutil
 import psycopg
 import requests
 
-from include.connections import postgres_uri
+from include.warehouse.database import Connect, connecting_to
 from local.airflow_api import AirflowApi
 from local.postgres import EmbeddedPostgres
 from local.processes import PROJECT, ChildProcess, Guard, LocalStackError, Part, end_sessions
@@ -106,6 +106,7 @@ class Stack:
         self.dags_folder = dags_folder
         self.plugins_folder = plugins_folder
         self.logs = self.state / "logs"
+        self.airflow_home = self.state / "airflow"
         self.api = AirflowApi(f"http://{HOST}:{self.ports.ui}")
         self._environment = dict(environment or {})
         self._postgres_settings = postgres_settings
@@ -233,14 +234,14 @@ class Stack:
         return {part.name: part for part in running if part}
 
     @property
-    def orders_uri(self) -> str:
-        """A libpq URI of the orders' database."""
-        return self._database_uri("AIRFLOW_CONN_ORDERS_DB", ORDERS_DATABASE)
+    def orders_db(self) -> Connect:
+        """The door to the orders' database."""
+        return self._database("orders_db", ORDERS_DATABASE)
 
     @property
-    def warehouse_uri(self) -> str:
-        """A libpq URI of the warehouse."""
-        return self._database_uri("AIRFLOW_CONN_WAREHOUSE", WAREHOUSE_DATABASE)
+    def warehouse(self) -> Connect:
+        """The door to the warehouse."""
+        return self._database("warehouse", WAREHOUSE_DATABASE)
 
     @property
     def sandbox_url(self) -> str:
@@ -268,14 +269,13 @@ class Stack:
     def environment(self) -> dict[str, str]:
         """The environment of every part: the outside one without its Airflow settings, and what the stack decides."""
         shell = {key: value for key, value in os.environ.items() if not key.startswith("AIRFLOW")}
-        airflow_home = self.state / "airflow"
         base_url = self.api.base_url
         ours = {
             "PYTHONPATH": str(PROJECT),
             "PYTHONUNBUFFERED": "1",
             "NO_COLOR": "1",
             "NO_PROXY": ",".join(filter(None, [shell.get("NO_PROXY"), HOST, "localhost"])),
-            "AIRFLOW_HOME": str(airflow_home),
+            "AIRFLOW_HOME": str(self.airflow_home),
             "AIRFLOW__CORE__DAGS_FOLDER": str(self.dags_folder),
             "AIRFLOW__CORE__PLUGINS_FOLDER": str(self.plugins_folder),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
@@ -311,8 +311,8 @@ class Stack:
             "extra": {"environment": "test", "sandbox": True},
         }
         connections = {
-            "AIRFLOW_CONN_ORDERS_DB": self._given("AIRFLOW_CONN_ORDERS_DB") or self.orders_uri,
-            "AIRFLOW_CONN_WAREHOUSE": self._given("AIRFLOW_CONN_WAREHOUSE") or self.warehouse_uri,
+            "AIRFLOW_CONN_ORDERS_DB": self._given("AIRFLOW_CONN_ORDERS_DB") or self.postgres.uri(ORDERS_DATABASE),
+            "AIRFLOW_CONN_WAREHOUSE": self._given("AIRFLOW_CONN_WAREHOUSE") or self.postgres.uri(WAREHOUSE_DATABASE),
             "AIRFLOW_CONN_NMP": self._given("AIRFLOW_CONN_NMP") or json.dumps(nmp),
         }
         return {**shell, **ours, **connections, **self._environment}
@@ -322,9 +322,15 @@ class Stack:
     def _given(self, connection: str) -> str | None:
         return self._environment.get(connection) or os.environ.get(connection)
 
-    def _database_uri(self, connection: str, database: str) -> str:
-        given = self._given(connection)
-        return postgres_uri(given, connection) if given else self.postgres.uri(database)
+    def _database(self, conn_id: str, database: str) -> Connect:
+        given = self._given(f"AIRFLOW_CONN_{conn_id.upper()}")
+        if not given:
+            return connecting_to(self.postgres.uri(database))
+        # Airflow writes its configuration where it is told to live, as soon as it is imported.
+        os.environ.setdefault("AIRFLOW_HOME", str(self.airflow_home))
+        from passport_airflow.connections import from_environment
+
+        return from_environment(conn_id, given)
 
     def _make_parts(self) -> None:
         if hasattr(self, "scheduler"):

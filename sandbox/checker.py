@@ -21,11 +21,10 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
-from include.connections import BadConnection
 from include.ledger.states import PassportState
 from include.outcomes import MEANINGS, AttemptOutcome, Consumed
 from include.sql_files import sql_of
-from include.warehouse.database import DatabaseTrouble, connect, safe_errors
+from include.warehouse.database import Connect, SafeDatabaseError, connecting_to, open_session, safe_errors
 from sandbox.errors import SandboxError
 from sandbox.server import SandboxControl
 
@@ -89,13 +88,13 @@ class Report:
         )
 
 
-def check(warehouse: str, history: Sequence[Mapping[str, Any]]) -> Report:
-    """Decides every promise for the ledger at ``warehouse`` (libpq URI) and a sandbox's whole ``history``.
+def check(warehouse: Connect, history: Sequence[Mapping[str, Any]]) -> Report:
+    """Decides every promise for the ledger that ``warehouse`` opens and a sandbox's whole ``history``.
 
-    ``history`` is what ``SandboxControl.history()`` gives. Raises ``DatabaseTrouble`` when the warehouse cannot
+    ``history`` is what ``SandboxControl.history()`` gives. Raises ``SafeDatabaseError`` when the warehouse cannot
     be read.
     """
-    with safe_errors("The ledger could not be checked"), connect(warehouse) as connection:
+    with safe_errors("The ledger could not be checked"), open_session(warehouse) as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         connection.read_only = True
         return examine(connection, history)
@@ -369,8 +368,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--sandbox", required=True, help="base URL of the sandbox that stood for the NMP")
     given = parser.parse_args(arguments)
     try:
-        report = check(given.warehouse, SandboxControl(given.sandbox).history())
-    except (BadConnection, DatabaseTrouble, SandboxError) as error:
+        report = check(connecting_to(given.warehouse), SandboxControl(given.sandbox).history())
+    except (SafeDatabaseError, SandboxError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
     sys.stdout.write("\n".join([report.verdict, *map(str, report.violations)]) + "\n")

@@ -9,10 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psycopg
-
 from local.postgres import BIN
-from local.stack import AIRFLOW_DATABASE, Stack
+from local.stack import AIRFLOW_DATABASE, WAREHOUSE_DATABASE, Stack
 from sandbox.journal import Journal
 from sandbox.platform import Platform
 
@@ -94,7 +92,7 @@ def bodies(stack: Stack) -> dict[str, bytes]:
             f"{entry['key']}"
         )
         found[f"{path} {entry['map_index']}"] = json.dumps(stack.api.get(path, map_index=entry["map_index"])).encode()
-    with psycopg.connect(stack.warehouse_uri) as connection:
+    with stack.warehouse() as connection:
         days = connection.execute("select distinct business_day from passport_ops.reservation").fetchall()
         some = connection.execute("select min(order_key) from passport_ops.reservation group by state").fetchall()
     for query in ["", *(f"?day={day}" for (day,) in days), *(f"?order={key}" for (key,) in some)]:
@@ -112,7 +110,7 @@ def leaks(stack: Stack, more: dict[str, bytes] | None = None) -> list[str]:
     told: dict[str, Any] = {
         "Airflow's database": dump(stack.postgres.uri(AIRFLOW_DATABASE)),
         "an unrestricted table of the warehouse": dump(
-            stack.warehouse_uri, *(f"--exclude-table-data={table}" for table in RESTRICTED)
+            stack.postgres.uri(WAREHOUSE_DATABASE), *(f"--exclude-table-data={table}" for table in RESTRICTED)
         ),
         **bodies(stack),
         **(more or {}),

@@ -15,6 +15,7 @@ import pytest
 from local.postgres import EmbeddedPostgres
 from local.processes import Guard
 from local.stack import Ports
+from tests.databases import Database
 
 _numbers = count(1)
 
@@ -60,10 +61,10 @@ def database(postgres: EmbeddedPostgres) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def _migrated(postgres: EmbeddedPostgres) -> str:
     """The name of a warehouse that was migrated once, to copy from."""
-    from include.warehouse.publishing import migrate
+    from include.warehouse.migrate import migrate
 
     postgres.create_database("migrated", "template0")
-    migrate(postgres.uri("migrated"))
+    migrate(Database(postgres.uri("migrated")))
     return "migrated"
 
 
@@ -76,7 +77,7 @@ def warehouse(postgres: EmbeddedPostgres, _migrated: str) -> Iterator[str]:
 def _copy_of(postgres: EmbeddedPostgres, template: str) -> Iterator[str]:
     name = f"test_{next(_numbers)}"
     postgres.create_database(name, template)
-    yield postgres.uri(name)
+    yield Database(postgres.uri(name))
     postgres.drop_database(name)
 
 

@@ -16,9 +16,8 @@ import pytest
 import yaml
 from airflow.sdk import Connection
 
-from include.connections import postgres_uri
 from include.settings import Settings
-from include.warehouse.publishing import migrate
+from include.warehouse.migrate import migrate
 from local.postgres import BIN, EmbeddedPostgres
 from local.processes import Guard
 from local.stack import Ports
@@ -137,7 +136,7 @@ def test_the_init_service_migrates_airflow_and_the_warehouse_and_stops_at_the_fi
     assert (shell, flags) == ("bash", "-euo")
     assert [line for line in script.splitlines() if "migrate" in line] == [
         "airflow db migrate",
-        "python -m include.warehouse.publishing migrate",
+        "PYTHONPATH=/opt/airflow:/opt/airflow/plugins python -m passport_airflow.migrate_warehouse",
     ]
     assert "--password" not in script  # a process list would show it
 
@@ -242,7 +241,7 @@ def test_the_default_databases_are_the_stacks_own_and_name_no_password():
     for name, database in (("AIRFLOW_CONN_WAREHOUSE", "warehouse"), ("AIRFLOW_CONN_ORDERS_DB", "shop")):
         ((_, kind, default),) = _REFERENCE.findall(environment[name])
         assert kind == "-"
-        parts = psycopg.conninfo.conninfo_to_dict(postgres_uri(default, name))
+        parts = psycopg.conninfo.conninfo_to_dict(default)
         assert parts == {"user": "passport", "host": "postgres", "port": "5432", "dbname": database}
 
 

@@ -16,7 +16,7 @@ import psycopg
 
 from include.nmp.errors import NmpError
 from include.sql_files import sql_of
-from include.warehouse.database import connect, safe_errors
+from include.warehouse.database import Connect, open_session, safe_errors
 
 sql = sql_of(__package__)
 log = logging.getLogger(__name__)
@@ -79,13 +79,13 @@ class Sync:
     tags: Sequence[ClaimsOfTag]
 
 
-def sync_claims(uri: str, nmp: ClaimLister, *, run_id: str, tags: Sequence[str] = ()) -> Sync:
-    """Read the claims of every tag with links out (or of ``tags``) into the warehouse at ``uri``, a tag a transaction.
+def sync_claims(connect: Connect, nmp: ClaimLister, *, run_id: str, tags: Sequence[str] = ()) -> Sync:
+    """Read the claims of every tag with links out (or of ``tags``) into the ledger, one transaction a tag.
 
     Safe to run again. Raises ``ClaimsError`` after all tags were tried when the list of some could not be read,
-    ``include.warehouse.database.DatabaseTrouble`` when the database does not do its part.
+    ``include.warehouse.database.SafeDatabaseError`` when the database does not do its part.
     """
-    with safe_errors("The claims could not be written"), connect(uri, autocommit=True) as connection:
+    with safe_errors("The claims could not be written"), open_session(connect, autocommit=True) as connection:
         since = _now(connection)
         synced: list[ClaimsOfTag] = []
         failed: dict[str, NmpError] = {}

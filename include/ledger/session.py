@@ -30,7 +30,7 @@ from include.ledger.transitions import (
 from include.nmp.answers import CallFailure, RawAnswer, Reading
 from include.outcomes import MEANINGS, AttemptOutcome
 from include.sql_files import sql_of
-from include.warehouse.database import connect, safe_errors
+from include.warehouse.database import Connect, open_session, safe_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,7 +51,7 @@ class LedgerError(Exception):
 
 
 @dataclass(frozen=True)
-class RunAttempt:
+class RunStart:
     """One attempt of an Airflow run: rests, stops and budgets belong to it.
 
     Clearing a finished run gives it a new ``started_at`` (time zone aware), and so a new attempt.
@@ -159,14 +159,14 @@ class _Moves:
 class Ledger:
     """One connection to the ledger. Not for two threads at once.
 
-    ``uri`` is a libpq URI of the warehouse; ``lease_seconds`` how long nobody takes a calling order over;
+    ``connect`` opens the warehouse; ``lease_seconds`` how long nobody takes a calling order over;
     ``concurrency`` how many calls may be under way over all runs and processes; ``caller`` names this engine in the
-    attempts. Every method raises ``DatabaseTrouble`` when the database does not do its part; its text never holds a
+    attempts. Every method raises ``SafeDatabaseError`` when the database does not do its part; its text never holds a
     link.
     """
 
-    def __init__(self, uri: str, *, lease_seconds: float, concurrency: int, caller: str) -> None:
-        self._uri = uri
+    def __init__(self, connect: Connect, *, lease_seconds: float, concurrency: int, caller: str) -> None:
+        self._connect = connect
         self._lease_seconds = lease_seconds
         self._concurrency = concurrency
         self._caller = caller
@@ -198,7 +198,7 @@ class Ledger:
 
     def _connected(self) -> psycopg.Connection[tuple[object, ...]]:
         if self._connection is None or self._connection.closed:
-            self._connection = connect(self._uri, application_name="passport-links ledger")
+            self._connection = open_session(self._connect, application_name="passport-links ledger")
             with self._connection.transaction():
                 self._connection.execute(sql("staging"))
         return self._connection
@@ -348,7 +348,7 @@ class Ledger:
 
     # --- intents ------------------------------------------------------------------------------------------------
 
-    def grant(self, run: RunAttempt, order_keys: Sequence[str], *, slots: int) -> Grant:
+    def grant(self, run: RunStart, order_keys: Sequence[str], *, slots: int) -> Grant:
         """Commits the intents of at most ``slots`` calls for these orders and says of the others why not now.
 
         Orders that somebody else is writing at this moment come back as ``Step.WAIT``.
@@ -400,7 +400,7 @@ class Ledger:
         for row in cursor.fetchall():
             by_attempt[row["run_id"], row["run_started_at"]] += 1
         for (run_id, started_at), unknown in by_attempt.items():
-            _count_troubles(cursor, RunAttempt(run_id, started_at), unknown=unknown)
+            _count_troubles(cursor, RunStart(run_id, started_at), unknown=unknown)
         for call in calls:
             if not call["has_answer"]:
                 orders[call["order_key"]]["state"] = ReservationState.UNKNOWN
@@ -411,7 +411,7 @@ class Ledger:
     def _decide(
         self,
         cursor: "psycopg.Cursor[Row]",
-        run: RunAttempt,
+        run: RunStart,
         tried: Row,
         order_keys: Sequence[str],
         orders: dict[str, Row],
@@ -461,7 +461,7 @@ class Ledger:
         self._write_grant(cursor, run, grant, intents, spares, moves)
         return grant
 
-    def _tags(self, cursor: "psycopg.Cursor[Row]", run: RunAttempt, names: list[str]) -> "dict[str, _Tag]":
+    def _tags(self, cursor: "psycopg.Cursor[Row]", run: RunStart, names: list[str]) -> "dict[str, _Tag]":
         tags = {name: _Tag(locked=True) for name in names}
         cursor.execute(sql("share_tags"), {"tags": names})
         for row in cursor.fetchall():
@@ -490,7 +490,7 @@ class Ledger:
     def _write_grant(
         self,
         cursor: "psycopg.Cursor[Row]",
-        run: RunAttempt,
+        run: RunStart,
         grant: Grant,
         intents: list[Row],
         spares: dict[str, int],
@@ -649,7 +649,7 @@ def _refuse(key: str, step: Step, row: Row, order: OrderStanding, stop_reason: s
 
 def _count_troubles(
     cursor: "psycopg.Cursor[Row]",
-    run: RunAttempt,
+    run: RunStart,
     *,
     unknown: int = 0,
     duplicates: int = 0,
@@ -841,10 +841,10 @@ class _Settlement:
 
     def _write_troubles(self) -> None:
         """Opens, stops and counts run attempts and rests tags, behind the gate; a plain link needs none of it."""
-        by_attempt: dict[RunAttempt, list[Settled]] = defaultdict(list)
+        by_attempt: dict[RunStart, list[Settled]] = defaultdict(list)
         for done in self._settled.values():
             call = self._calls[done.attempt_id]
-            by_attempt[RunAttempt(call["run_id"], call["run_started_at"])].append(done)
+            by_attempt[RunStart(call["run_id"], call["run_started_at"])].append(done)
         troubled = {run: settled for run, settled in by_attempt.items() if self._needs_gate(run, settled)}
         if not troubled:
             return
@@ -870,7 +870,7 @@ class _Settlement:
                 stop_reason=self._readings[stopping[0].attempt_id].detail if stopping else None,
             )
 
-    def _needs_gate(self, run: RunAttempt, settled: list[Settled]) -> bool:
+    def _needs_gate(self, run: RunStart, settled: list[Settled]) -> bool:
         meanings = [MEANINGS[done.outcome] for done in settled]
         counted = (AttemptOutcome.UNKNOWN, AttemptOutcome.DUPLICATE)
         if any(meaning.stops_run or meaning.marks_tag_empty for meaning in meanings):

@@ -17,7 +17,7 @@ from psycopg.rows import class_row
 
 from include.ledger.states import UNSERVED, ReservationState
 from include.sql_files import sql_of
-from include.warehouse.database import connect, safe_errors
+from include.warehouse.database import Connect, open_session, safe_errors
 
 sql = sql_of(__package__)
 
@@ -192,13 +192,15 @@ class Content:
         return self.days == [] and self.tags == [] and self.attention == []
 
 
-def read_content(uri: str, asked: Asked) -> Content:
-    """Read what ``asked`` wants from the warehouse at ``uri``, within about ``SECONDS_IN_ALL`` seconds.
+def read_content(connect: Connect, asked: Asked) -> Content:
+    """Read what ``asked`` wants from the warehouse that ``connect`` opens, within about ``SECONDS_IN_ALL`` seconds.
 
-    Raises ``DatabaseTrouble`` (safe to show) when the warehouse cannot be reached or lacks the schema,
-    ``include.connections.BadConnection`` when ``uri`` cannot be read.
+    Raises ``SafeDatabaseError`` (safe to show) when the warehouse cannot be reached or lacks the schema.
     """
-    with connect(uri, application_name="passport-links-page") as connection, safe_errors("The page cannot be read"):
+    with (
+        open_session(connect, application_name="passport-links page") as connection,
+        safe_errors("The page cannot be read"),
+    ):
         connection.read_only = True
         connection.isolation_level = IsolationLevel.REPEATABLE_READ
         connection.execute(sql("as_analyst"))

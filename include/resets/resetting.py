@@ -24,7 +24,7 @@ from include.campaigns import Campaign, ResetPolicy
 from include.ledger.states import TagState
 from include.nmp.errors import NmpError, NmpUnreadableError
 from include.sql_files import sql_of
-from include.warehouse.database import connect, safe_errors
+from include.warehouse.database import Connect, open_session, safe_errors
 from include.warehouse.publishing import LoadResult, load_links
 
 sql = sql_of(__package__)
@@ -231,7 +231,7 @@ def _stock(*, state: str, **columns: Any) -> TagStock:
 
 
 def plan_resets(
-    uri: str,
+    connect: Connect,
     campaigns: Sequence[Campaign],
     *,
     run_id: str,
@@ -240,12 +240,12 @@ def plan_resets(
     dry_run: bool | None = None,
     sandbox: bool = False,
 ) -> list[TagPlan]:
-    """Plan the resets of a run over the warehouse at ``uri`` and note what a dry run would have reset; see ``plan``.
+    """Plan the resets of a run and note what a dry run would have reset; see ``plan``.
 
     ``tags`` restricts the plan; none given means all. Raises ``ResetError`` for a tag that the ledger does not know,
-    ``include.warehouse.database.DatabaseTrouble`` when the database does not do its part.
+    ``include.warehouse.database.SafeDatabaseError`` when the database does not do its part.
     """
-    with safe_errors("The resets could not be planned"), connect(uri) as connection, connection.transaction():
+    with safe_errors("The resets could not be planned"), open_session(connect) as connection, connection.transaction():
         if unknown := connection.execute(sql("unknown_tags"), {"tags": list(tags)}).fetchall():
             message = f"no order ever named the tag {unknown[0][0]!r}: correct the param tags (case counts)"
             raise ResetError(message)
@@ -271,7 +271,7 @@ def _save_dry_runs(connection: Connection, plans: Sequence[TagPlan], run_id: str
 
 
 def reset_tag(
-    uri: str,
+    connect: Connect,
     nmp: Resetter,
     tag: str,
     *,
@@ -286,12 +286,12 @@ def reset_tag(
     and after its last call ended, whose link may be a fresh one. ``pause_seconds`` lie between two looks at the leases
     and between two requests. Raises ``ResetError`` when the NMP refuses (the tag is open again), when its answers get
     lost (the tag stays closed until a later try gets one) or when another process is at it;
-    ``include.warehouse.database.DatabaseTrouble`` when the database does not do its part. Each may be tried again.
+    ``include.warehouse.database.SafeDatabaseError`` when the database does not do its part. Each may be tried again.
     """
     with (
         safe_errors(f"The reset of tag {tag!r} stopped"),
-        connect(uri, autocommit=True, application_name="passport-links reset") as work,
-        connect(uri, application_name="passport-links reset") as owner,
+        open_session(connect, autocommit=True, application_name="passport-links reset") as work,
+        open_session(connect, application_name="passport-links reset") as owner,
     ):
         begun = _begin(work, tag, run_id, campaigns, synced_since)
         if isinstance(begun, ResetBlocked):
@@ -448,15 +448,15 @@ def _settle(owner: Connection, begun: _Begun, state: ResetState, *, detail: str,
 # -- the published rows ------------------------------------------------------------------------------------------------
 
 
-def publish_resets(uri: str, *, run_id: str) -> LoadResult | None:
-    """Bring the published rows of the warehouse at ``uri`` up to what claims and resets changed in the ledger.
+def publish_resets(connect: Connect, *, run_id: str) -> LoadResult | None:
+    """Publish what claims and resets changed in the ledger.
 
     None where no run was ever planned, so that nothing can be published. Raises as ``load_links``.
     """
-    with safe_errors("The last planned day could not be read"), connect(uri) as connection:
+    with safe_errors("The last planned day could not be read"), open_session(connect) as connection:
         found = connection.execute(sql("last_planned_day")).fetchone()
     day = found[0] if found else None
-    return load_links(uri, business_day=day, run_id=run_id) if isinstance(day, date) else None
+    return load_links(connect, business_day=day, run_id=run_id) if isinstance(day, date) else None
 
 
 def _one(cursor: psycopg.Cursor[dict[str, Any]]) -> dict[str, Any]:

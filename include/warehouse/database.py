@@ -5,15 +5,15 @@ the published tables does it inside ``safe_errors()``, which lets the SQLSTATE a
 nothing else.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
 
-from include.connections import postgres_uri
 from include.sql_files import sql_of
 
 sql = sql_of(__package__)
@@ -49,17 +49,17 @@ _REFUSALS = {
     "shutting down": "57P03",
 }
 
-PATIENCE: dict[str, Any] = {
+NETWORK_LIMITS: dict[str, Any] = {
     "connect_timeout": 10,
     "keepalives_idle": 20,
     "keepalives_interval": 10,
     "keepalives_count": 3,
     "tcp_user_timeout": 50_000,  # milliseconds
 }
-"""How long a server may be silent, in libpq's words."""
+"""How long a server may be silent, as libpq parameters; a network that swallows everything shows within a minute."""
 
 
-class DatabaseTrouble(Exception):  # noqa: N818 - it tells trouble, it is not one error
+class SafeDatabaseError(Exception):
     """A database error without its values.
 
     ``sqlstate`` is PostgreSQL's five-letter code, ``None`` where the connection broke or never came about;
@@ -79,25 +79,25 @@ class DatabaseTrouble(Exception):  # noqa: N818 - it tells trouble, it is not on
 
 
 def _rebuild(
-    kind: type[DatabaseTrouble], message: str, sqlstate: str | None, constraint: str | None, transient: bool
-) -> DatabaseTrouble:
+    kind: type[SafeDatabaseError], message: str, sqlstate: str | None, constraint: str | None, transient: bool
+) -> SafeDatabaseError:
     return kind(message, sqlstate=sqlstate, constraint=constraint, transient=transient)
 
 
 @contextmanager
 def safe_errors(doing: str = "The database refused a statement") -> Iterator[None]:
-    """Turn every ``psycopg.Error`` of the block, or of the decorated function, into ``DatabaseTrouble``.
+    """Turn every ``psycopg.Error`` of the block, or of the decorated function, into ``SafeDatabaseError``.
 
     ``doing`` begins the message, like ``"The ledger could not write an answer"``; it must hold no value of a row.
     """
     try:
         yield
     except psycopg.Error as error:
-        raise trouble(error, doing) from None
+        raise safe_error(error, doing) from None
 
 
-def trouble(error: psycopg.Error, doing: str) -> DatabaseTrouble:
-    """Return ``error`` as ``DatabaseTrouble``, and take the values out of ``error`` itself.
+def safe_error(error: psycopg.Error, doing: str) -> SafeDatabaseError:
+    """Return ``error`` as ``SafeDatabaseError``, and take the values out of ``error`` itself.
 
     The original stays reachable as the new one's ``__context__``, which not every error reporter leaves alone.
     """
@@ -109,7 +109,7 @@ def trouble(error: psycopg.Error, doing: str) -> DatabaseTrouble:
         parts.append(f"constraint {constraint}")
     message = f"{doing}: {', '.join(parts)}"
     error.args = (message,)
-    return DatabaseTrouble(message, sqlstate=sqlstate, constraint=constraint, transient=transient)
+    return SafeDatabaseError(message, sqlstate=sqlstate, constraint=constraint, transient=transient)
 
 
 def _is_transient(sqlstate: str) -> bool:
@@ -123,37 +123,67 @@ def _is_lost(error: psycopg.Error) -> bool:
     return error.pgconn is not None and error.pgconn.transaction_status == TransactionStatus.UNKNOWN
 
 
-def connect(
-    uri: str, *, autocommit: bool = False, application_name: str = "passport-links"
-) -> psycopg.Connection[tuple[object, ...]]:
-    """Open a connection to ``uri`` (libpq URI, or Airflow's URI or JSON form) with UTC as its time zone.
+Connection = psycopg.Connection[Any]
 
-    Its transactions are READ COMMITTED unless they say otherwise and on the disk when they are committed, whatever the
-    database or role is set to. A network that swallows everything is noticed within a minute (unless the URI says
-    otherwise).
+Connect = Callable[[], Connection]
+"""The one door to a database: opens a new connection each time it is called, or raises ``SafeDatabaseError``."""
 
-    Raises ``DatabaseTrouble`` when the server cannot be reached or refuses, ``include.connections.BadConnection`` when
-    ``uri`` cannot be read. Both name the place (host, port, database), never the password.
+
+def open_session(
+    connect: Connect, *, autocommit: bool = False, application_name: str = "passport-links"
+) -> psycopg.Connection[tuple[Any, ...]]:
+    """Open a connection with UTC as its time zone and tuples as its rows.
+
+    Its transactions are READ COMMITTED unless they say otherwise, and on the disk when they are committed, whatever the
+    database or role is set to. Raises ``SafeDatabaseError`` when the server cannot be reached or refuses; the text
+    names the place (host, port, database), never the password.
     """
-    conninfo = postgres_uri(uri, "the database URI")
+    connection = connect()
     try:
-        connection = psycopg.connect(
-            conninfo,
-            autocommit=autocommit,
-            application_name=application_name,
-            **{name: value for name, value in PATIENCE.items() if name not in conninfo_to_dict(conninfo)},
-        )
+        connection.row_factory = tuple_row
+        connection.autocommit = autocommit
         with connection.transaction():
-            connection.execute(sql("session"))
+            connection.execute(sql("session"), {"application_name": application_name})
     except psycopg.Error as error:
-        raise _unreachable(error, conninfo) from None
+        connection.close()
+        raise safe_error(error, f"The session with {place(connection)} could not be set up") from None
     return connection
 
 
-def _unreachable(error: psycopg.Error, conninfo: str) -> DatabaseTrouble:
+def connecting_to(conninfo: str) -> Connect:
+    """Give the door to the database that libpq's ``conninfo`` (URI or key=value form) names.
+
+    For databases that no Airflow connection describes: those of the local stack, the benchmarks and the tests.
+    """
+    try:
+        parameters = {**NETWORK_LIMITS, **conninfo_to_dict(conninfo)}
+    except psycopg.ProgrammingError:
+        message = "the database's address is no libpq URI; write it like postgresql://login:password@host:5432/database"
+        raise SafeDatabaseError(message, sqlstate=None, constraint=None, transient=False) from None
+
+    def connect() -> Connection:
+        try:
+            return psycopg.connect("", **parameters)
+        except psycopg.Error as error:
+            raise connection_refused(
+                error, host=parameters.get("host"), port=parameters.get("port"), database=parameters.get("dbname")
+            ) from None
+
+    return connect
+
+
+def connection_refused(
+    error: psycopg.Error, *, host: object = None, port: object = None, database: object = None
+) -> "SafeDatabaseError":
+    """Say in one sentence why no connection came about, and what to check; never the password.
+
+    ``host``, ``port`` and ``database`` say where; an empty one is libpq's default.
+    """
     text = str(error).lower()
     sqlstate = error.sqlstate or next((state for said, state in _REFUSALS.items() if said in text), None)
-    if sqlstate is None:
+    if isinstance(error, psycopg.ProgrammingError) and sqlstate is None:
+        why = "its parameters are not libpq's; correct the connection's extra"
+    elif sqlstate is None:
         why = "it cannot be reached; check that it runs there and that host and port are right"
     elif sqlstate.startswith("28"):
         why = "it refuses the login; check user and password"
@@ -163,15 +193,16 @@ def _unreachable(error: psycopg.Error, conninfo: str) -> DatabaseTrouble:
         why = "it takes no connections now; try again later"
     else:
         why = "it refuses the connection; check the user's rights"
-    message = f"No connection to {place(conninfo)}: {why} (SQLSTATE {sqlstate or 'none'})"
+    message = f"No connection to {_place(host, port, database)}: {why} (SQLSTATE {sqlstate or 'none'})"
     error.args = (message,)
-    transient = sqlstate is None or _is_transient(sqlstate)
-    return DatabaseTrouble(message, sqlstate=sqlstate, constraint=None, transient=transient)
+    transient = isinstance(error, psycopg.OperationalError) and (sqlstate is None or _is_transient(sqlstate))
+    return SafeDatabaseError(message, sqlstate=sqlstate, constraint=None, transient=transient)
 
 
-def place(uri: str) -> str:
-    """Return where ``uri`` points in words, without user and password: ``database warehouse at db.example:5432``."""
-    found = conninfo_to_dict(postgres_uri(uri, "the database URI"))
-    host = found.get("host") or found.get("hostaddr") or "the local socket"
-    port = found.get("port") or 5432
-    return f"the PostgreSQL database {found.get('dbname') or '(default)'} at {host}:{port}"
+def place(connection: Connection) -> str:
+    """Say where a connection leads, without user and password: ``the PostgreSQL database dwh at db.example:5432``."""
+    return _place(connection.info.host, connection.info.port, connection.info.dbname)
+
+
+def _place(host: object, port: object, database: object) -> str:
+    return f"the PostgreSQL database {database or '(default)'} at {host or 'the local socket'}:{port or 5432}"

@@ -8,21 +8,19 @@ from airflow.sdk.exceptions import AirflowException
 
 from include.business_day import last_ended_day
 from include.campaigns import CampaignFileError, Campaigns
-from include.connections import BadConnection
 from include.intake import read_orders
 from include.nmp.errors import NmpConfigurationError, NmpError
 from include.orders import ExtractionError
 from include.settings import settings
-from include.warehouse.database import DatabaseTrouble, place
-from include.warehouse.publishing import check_warehouse
-from passport_airflow.connections import orders_uri, warehouse_uri
+from include.warehouse.database import SafeDatabaseError, open_session, place
+from include.warehouse.migrate import check_warehouse
+from passport_airflow.connections import orders_db, warehouse
 from passport_airflow.nmp_hook import NmpHook
 
 EXPECTED = (
     AirflowException,
-    BadConnection,
     CampaignFileError,
-    DatabaseTrouble,
+    SafeDatabaseError,
     ExtractionError,
     NmpConfigurationError,
     NmpError,
@@ -38,15 +36,18 @@ def check_campaigns() -> str:
 
 def check_orders() -> str:
     """Runs the extraction for the last day that ended; gives a sentence, raises an error of ``EXPECTED``."""
-    chosen, uri = settings(), orders_uri()
+    chosen = settings()
     day = last_ended_day(datetime.now(UTC), chosen.timezone)
-    checked = read_orders(uri, [day], Campaigns.load(chosen.campaigns_file), chosen).checked
-    return f"{place(uri)}: {len(checked.orders)} eligible orders on {day}, {len(checked.rejected)} rows not taken"
+    database = orders_db()
+    with open_session(database, application_name="passport-links check") as connection:
+        where = place(connection)
+    checked = read_orders(database, [day], Campaigns.load(chosen.campaigns_file), chosen).checked
+    return f"{where}: {len(checked.orders)} eligible orders on {day}, {len(checked.rejected)} rows not taken"
 
 
 def check_ledger() -> str:
     """Whether the warehouse is migrated and may be written; gives a sentence, raises an error of ``EXPECTED``."""
-    return check_warehouse(warehouse_uri())
+    return check_warehouse(warehouse())
 
 
 def check_nmp() -> str:

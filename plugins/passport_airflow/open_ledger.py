@@ -2,7 +2,7 @@
 
 from include.ledger.session import Ledger
 from include.settings import settings
-from passport_airflow.connections import warehouse_uri
+from passport_airflow.connections import warehouse
 
 
 def open_ledger(caller: str) -> Ledger:
@@ -11,4 +11,4 @@ def open_ledger(caller: str) -> Ledger:
     Raises ``AirflowFailException`` for a connection that is missing or unreadable.
     """
     chosen = settings()
-    return Ledger(warehouse_uri(), lease_seconds=chosen.lease_seconds, concurrency=chosen.concurrency, caller=caller)
+    return Ledger(warehouse(), lease_seconds=chosen.lease_seconds, concurrency=chosen.concurrency, caller=caller)

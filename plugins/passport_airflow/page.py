@@ -16,12 +16,11 @@ from airflow.sdk.plugins_manager import AirflowPlugin
 
 import include.page
 from include.business_day import BadDayError, parse_day
-from include.connections import BadConnection
 from include.page.reading import Asked, read_content
 from include.page.rendering import page_html, trouble_html
 from include.settings import settings
-from include.warehouse.database import DatabaseTrouble
-from passport_airflow.connections import warehouse_uri
+from include.warehouse.database import SafeDatabaseError
+from passport_airflow.connections import warehouse
 from passport_airflow.run_day import run_day
 
 if TYPE_CHECKING:
@@ -104,11 +103,10 @@ def page_app() -> "FastAPI":
         title, sentence = REFUSALS.get(error.status_code, (str(error.detail), "Go back to the page."))
         return HTMLResponse(trouble_html(title, sentence), error.status_code)
 
-    @app.exception_handler(DatabaseTrouble)
-    @app.exception_handler(BadConnection)
+    @app.exception_handler(SafeDatabaseError)
     @app.exception_handler(AirflowFailException)
     async def unreadable(_: Request, error: Exception) -> HTMLResponse:
-        # None of the three says more than the place: no password, no value of a row.
+        # Neither says more than the place: no password, no value of a row.
         sentence = str(error)
         if getattr(error, "sqlstate", None) in NOT_MIGRATED:
             sentence = "It lacks the tables of this version: migrate it with `make migrate`."
@@ -119,7 +117,7 @@ def page_app() -> "FastAPI":
         day: str = "", campaign: str = "", order: str = "", before: str = "", dag_id: str = "", run_id: str = ""
     ) -> HTMLResponse:
         asked, notice = _asked(day, campaign, order, before, dag_id, run_id)
-        content = read_content(warehouse_uri(), asked)
+        content = read_content(warehouse(), asked)
         return HTMLResponse(page_html(content, asked, settings().timezone, notice))
 
     @app.get("/{name}")

@@ -6,29 +6,29 @@ import time
 from dataclasses import dataclass
 from datetime import datetime
 
-from include.ledger.session import Ledger, RunAttempt
+from include.ledger.session import Ledger, RunStart
 from include.nmp.client import NmpClient
 from include.nmp.connection import NmpConnection
 from include.reserving import EngineSettings, ReservingEngine
 from include.settings import settings
-from passport_airflow.connections import warehouse_uri
+from passport_airflow.connections import PostgresDatabase, warehouse
 from passport_airflow.nmp_hook import NmpHook
 
 CONNECTIONS_HOLD_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class Places:
+class Connections:
     """Where an engine works; read from Airflow's connections, which may change while a triggerer runs."""
 
-    warehouse: str
+    warehouse: PostgresDatabase
     nmp: NmpConnection
 
 
 class ProcessEngine:
     """An engine and a ledger connection for looking up which task serves which order."""
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, places: Connections) -> None:
         chosen = settings()
         self.engine = ReservingEngine(
             places.warehouse,
@@ -61,9 +61,9 @@ class ProcessEngine:
 
 
 _lock = threading.Lock()
-_current: tuple[Places, ProcessEngine] | None = None
+_current: tuple[Connections, ProcessEngine] | None = None
 _reading = threading.Lock()
-_read: tuple[float, Places] | None = None
+_read: tuple[float, Connections] | None = None
 
 
 def process_engine() -> ProcessEngine:
@@ -82,12 +82,12 @@ def process_engine() -> ProcessEngine:
         return _current[1]
 
 
-def _places() -> Places:
+def _places() -> Connections:
     """What the connections say, or said a moment ago: many triggers begin at once, and Airflow answers one by one."""
     global _read
     with _reading:
         if _read is None or time.monotonic() - _read[0] > CONNECTIONS_HOLD_SECONDS:
-            places = Places(warehouse_uri(), NmpHook().nmp_connection())
+            places = Connections(warehouse(), NmpHook().nmp_connection())
             _read = (time.monotonic(), places)
         return _read[1]
 
@@ -106,9 +106,9 @@ def close_process_engine() -> None:
 atexit.register(close_process_engine)
 
 
-def run_attempt(run_id: str, started_at: datetime | None) -> RunAttempt:
+def run_attempt(run_id: str, started_at: datetime | None) -> RunStart:
     """The attempt of a run, by when the run (last) started; raises ``ValueError`` for a run that has not."""
     if started_at is None:
         message = f"run {run_id} has no start date"
         raise ValueError(message)
-    return RunAttempt(run_id, started_at)
+    return RunStart(run_id, started_at)

@@ -7,7 +7,7 @@ from typing import Any
 from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TaskSkippedEvent, TaskSuccessEvent, TriggerEvent
 
 from include.reserving import Outcome, Verdict
-from include.warehouse.database import DatabaseTrouble
+from include.warehouse.database import SafeDatabaseError
 from passport_airflow.process_engine import ProcessEngine, process_engine, run_attempt
 
 ASK_LEDGER_AGAIN_SECONDS = 2.0
@@ -46,7 +46,7 @@ class ReserveTrigger(BaseTrigger):
             outcome = await self._serve(engine, task.run_id, started_at, order_keys)
         except Exception as error:
             # the name and our own words only: the text of an unforeseen error may hold anything
-            words = str(error) if isinstance(error, DatabaseTrouble) else type(error).__name__
+            words = str(error) if isinstance(error, SafeDatabaseError) else type(error).__name__
             self.log.error("this order could not be served: %s", words)  # noqa: TRY400
             yield TaskFailedEvent()
             return
@@ -63,7 +63,7 @@ class ReserveTrigger(BaseTrigger):
             engine = await asyncio.to_thread(process_engine)
             try:
                 return engine, await asyncio.to_thread(engine.orders_of_task, run_id, map_index)
-            except DatabaseTrouble as trouble:
+            except SafeDatabaseError as trouble:
                 if not trouble.transient:
                     raise
                 self.log.warning("the ledger cannot be read, trying again: %s", trouble)

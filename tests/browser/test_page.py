@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, FrameLocator, Page, expect, sync_playwr
 
 from include.warehouse.publishing import load_links, migrate
 from local.processes import wait_until
-from local.stack import HOST, Ports, Stack
+from local.stack import HOST, WAREHOUSE_DATABASE, Ports, Stack
 from tests.include.ledger_rows import LedgerRows
 
 pytestmark = pytest.mark.browser
@@ -92,11 +92,11 @@ def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     }
     with Stack(folder / "state", ports, environment=environment) as stack:
         stack.start_databases()
-        migrate(stack.warehouse_uri)
-        _set_scene(LedgerRows(stack.warehouse_uri))
+        migrate(stack.warehouse)
+        _set_scene(LedgerRows(stack.warehouse))
         stack.migrate_airflow()
         stack.start_airflow_server()
-        yield Site(url, _prepare_airflow(url, stack.warehouse_uri))
+        yield Site(url, _prepare_airflow(url, stack.postgres.uri(WAREHOUSE_DATABASE)))
 
 
 def _set_scene(rows: LedgerRows) -> None:

@@ -15,7 +15,7 @@ import requests
 from include.business_day import last_ended_day
 from include.ledger.states import ReservationState
 from include.settings import Settings
-from include.warehouse.publishing import migrate
+from include.warehouse.migrate import migrate
 from local.processes import LocalStackError, wait_until
 from local.source_table import load_csv
 from local.stack import Ports, Stack
@@ -205,7 +205,7 @@ class Chaos:
 
     def ask(self, query: str, *parameters: object) -> list[tuple[object, ...]]:
         """Rows of the warehouse."""
-        with psycopg.connect(self.stack.warehouse_uri) as connection:
+        with self.stack.warehouse() as connection:
             return connection.execute(query.encode(), parameters).fetchall()
 
     def _await_run(self, dag: str, run_id: str) -> None:
@@ -242,8 +242,8 @@ def run(plan: Plan, folder: Path, say: Callable[[str], None], *, log_statements:
     _write_orders(folder / "orders.csv", plan, newest)
 
     def prepare(stack: Stack) -> None:
-        migrate(stack.warehouse_uri)
-        with psycopg.connect(stack.orders_uri) as orders:
+        migrate(stack.warehouse)
+        with stack.orders_db() as orders:
             load_csv(orders, folder / "orders.csv")
 
     with Stack(
@@ -259,9 +259,9 @@ def run(plan: Plan, folder: Path, say: Callable[[str], None], *, log_statements:
         chaos.rage()
         chaos.settle()
         say("the checker reads the history and the ledger")
-        report = check(stack.warehouse_uri, chaos.sandbox.history())
+        report = check(stack.warehouse, chaos.sandbox.history())
         say("every file, database and answer is searched for secrets")
-        return judge(stack.warehouse_uri, chaos.deeds(), report, leaks(stack))
+        return judge(stack.warehouse, chaos.deeds(), report, leaks(stack))
 
 
 def _write_orders(path: Path, plan: Plan, newest: date) -> None:

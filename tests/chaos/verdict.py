@@ -4,8 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import psycopg
-
+from include.warehouse.database import Connect
 from sandbox.checker import Report
 from sandbox.faults import Fault
 from tests.chaos.turmoil import Kill
@@ -83,9 +82,9 @@ class Deeds:
         return sum(self.faults[fault.value] for fault in AMBIGUOUS)
 
 
-def judge(warehouse: str, deeds: Deeds, report: Report, leaked: Sequence[str]) -> Verdict:
-    """Decides from the ledger at ``warehouse`` (libpq URI), the checker's report and the places that hold a secret."""
-    with psycopg.connect(warehouse) as connection:
+def judge(warehouse: Connect, deeds: Deeds, report: Report, leaked: Sequence[str]) -> Verdict:
+    """Decides from the ledger that ``warehouse`` opens, the checker's report and the places that hold a secret."""
+    with warehouse() as connection:
         row = connection.execute(COUNTS).fetchone()
         assert row is not None
         links, claims, in_need, calls, unknown = row

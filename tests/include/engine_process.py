@@ -15,6 +15,7 @@ from include.nmp.answers import LinkRules, RawAnswer
 from include.nmp.client import NmpClient
 from include.nmp.connection import NmpConnection
 from include.reserving import EngineSettings, ReservingEngine
+from include.warehouse.database import connecting_to
 from tests.include.planned import attempt_of
 
 
@@ -60,7 +61,7 @@ def main() -> None:
         Ledger.settle = after(Ledger.settle)  # type: ignore[method-assign]
     client = Client(NmpConnection(given["nmp"], given["api_key"]))
     settings = EngineSettings(given.get("concurrency", 8), given.get("deadline", 0.5), given.get("lease", 1.0))
-    engine = ReservingEngine(given["uri"], client, LinkRules(), settings)
+    engine = ReservingEngine(connecting_to(given["uri"]), client, LinkRules(), settings)
     for outcome in engine.reserve_all(attempt_of(given.get("run_id", "run")), given["keys"]):
         print(outcome.order_key, outcome.verdict, flush=True)
     engine.close()

@@ -6,7 +6,7 @@ from typing import Any
 
 import psycopg
 
-from include.warehouse.database import connect
+from include.warehouse.database import open_session
 
 DAY = timedelta(days=1)
 _numbers = count(1)
@@ -17,7 +17,7 @@ class LedgerRows:
 
     def __init__(self, uri: str):
         self.uri = uri
-        self.connection: psycopg.Connection[Any] = connect(uri, autocommit=True)
+        self.connection: psycopg.Connection[Any] = open_session(uri, autocommit=True)
 
     def all(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         return self.connection.execute(query, values).fetchall()

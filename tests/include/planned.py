@@ -10,12 +10,12 @@ from typing import Any
 import psycopg
 
 from include.campaigns import OnUnknown
-from include.ledger.session import Grant, Intent, Ledger, Refusal, RunAttempt, RunPlan, Settled
+from include.ledger.session import Grant, Intent, Ledger, Refusal, RunPlan, RunStart, Settled
 from include.ledger.states import ReservationState
 from include.nmp.answers import RawAnswer, Reading
 from include.orders import EligibleOrder
 from include.outcomes import AttemptOutcome
-from include.warehouse.database import connect
+from include.warehouse.database import open_session
 
 DAY = date(2026, 11, 22)
 _certificates = count(440105001)
@@ -59,9 +59,9 @@ def plan(run_id: str = "run", **fields: Any) -> RunPlan:
     )
 
 
-def attempt_of(run_id: str = "run", clear: int = 0) -> RunAttempt:
+def attempt_of(run_id: str = "run", clear: int = 0) -> RunStart:
     """An attempt of a run; every clear is another one."""
-    return RunAttempt(run_id, datetime(2026, 11, 23, tzinfo=UTC) + timedelta(hours=clear))
+    return RunStart(run_id, datetime(2026, 11, 23, tzinfo=UTC) + timedelta(hours=clear))
 
 
 def a_link(certificate: str | None = None) -> Reading:
@@ -92,7 +92,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.ledger = self.worker("worker 1")
-        self.rows = connect(self.uri, autocommit=True)
+        self.rows = open_session(self.uri, autocommit=True)
 
     def worker(self, name: str, **options: Any) -> Ledger:
         options = {"lease_seconds": self.lease_seconds, "concurrency": self.concurrency, **options}
@@ -116,7 +116,7 @@ class World:
             pool_sizes={},
         )
 
-    def planned(self, *keys: str, run_id: str = "run", opened: bool = True, **fields: Any) -> RunAttempt:
+    def planned(self, *keys: str, run_id: str = "run", opened: bool = True, **fields: Any) -> RunStart:
         """Registers orders of these keys and plans a run; ``opened`` spares it the first call alone."""
         self.register(*(order(key) for key in keys), run_id=run_id)
         self.ledger.plan_run(plan(run_id, **fields))
@@ -124,7 +124,7 @@ class World:
             self.open(attempt_of(run_id))
         return attempt_of(run_id)
 
-    def open(self, run: RunAttempt) -> None:
+    def open(self, run: RunStart) -> None:
         self.rows.execute(
             "insert into passport_ops.run_attempt (run_id, run_started_at, opened_at) values (%s, %s, now())",
             [run.run_id, run.started_at],
@@ -132,15 +132,15 @@ class World:
 
     # --- calls ------------------------------------------------------------------------------------------------------
 
-    def grant(self, run: RunAttempt, *keys: str, by: Ledger | None = None, slots: int = 100) -> Grant:
+    def grant(self, run: RunStart, *keys: str, by: Ledger | None = None, slots: int = 100) -> Grant:
         return (by or self.ledger).grant(run, keys, slots=slots)
 
-    def intend(self, run: RunAttempt, key: str, by: Ledger | None = None) -> Intent:
+    def intend(self, run: RunStart, key: str, by: Ledger | None = None) -> Intent:
         """The intent that a grant for one order gives; fails where it gives none."""
         (intent,) = self.grant(run, key, by=by).intents
         return intent
 
-    def refused(self, run: RunAttempt, key: str, by: Ledger | None = None) -> Refusal:
+    def refused(self, run: RunStart, key: str, by: Ledger | None = None) -> Refusal:
         grant = self.grant(run, key, by=by)
         assert grant.intents == []
         (refusal,) = grant.refusals
@@ -153,17 +153,17 @@ class World:
         (settled,) = ledger.settle({intent.attempt_id: reading})
         return settled
 
-    def served(self, run: RunAttempt, key: str, certificate: str | None = None) -> Settled:
+    def served(self, run: RunStart, key: str, certificate: str | None = None) -> Settled:
         return self.answer(self.intend(run, key), a_link(certificate))
 
-    def spare(self, run: RunAttempt, key: str, certificate: str, own: str | None = None) -> None:
+    def spare(self, run: RunStart, key: str, certificate: str, own: str | None = None) -> None:
         """Serves an order by its second call, with certificate ``own``; what the first one brings late is a spare."""
         late = self.intend(run, key)
         self.end_leases()
         self.served(run, key, own)
         self.answer(late, a_link(certificate))
 
-    def requeued(self, key: str, certificate: str) -> RunAttempt:
+    def requeued(self, key: str, certificate: str) -> RunStart:
         """Serves an order and takes its link back, so that it waits again."""
         run = self.planned(key)
         self.served(run, key, certificate)
@@ -235,7 +235,7 @@ class World:
     def answers_left(self) -> int:
         return self.one("select count(*) from passport_ops.answer")
 
-    def stop_reason(self, run: RunAttempt) -> str | None:
+    def stop_reason(self, run: RunStart) -> str | None:
         return self.one(
             "select stop_reason from passport_ops.run_attempt where run_id = %s and run_started_at = %s",
             *(run.run_id, run.started_at),
@@ -253,7 +253,7 @@ def world(uri: str, **options: Any) -> Iterator[World]:
 
 def empty(uri: str) -> None:
     """Takes away every row of the ledger and of what is published; far cheaper than a new database."""
-    with connect(uri) as connection:
+    with open_session(uri) as connection:
         tables = connection.execute(
             """
             select format('%I.%I', schemaname, tablename) from pg_tables

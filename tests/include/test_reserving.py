@@ -21,20 +21,21 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from include import reserving
-from include.ledger.session import Ledger, RunAttempt
+from include.ledger.session import Ledger, RunStart
 from include.ledger.states import ReservationState
 from include.nmp.answers import LinkRules, RawAnswer
 from include.nmp.client import NmpClient
 from include.nmp.connection import NmpConnection
 from include.reserving import EngineSettings, Outcome, ReserveClient, ReservingEngine, Verdict, _Pace
 from include.settings import Settings
-from include.warehouse.database import DatabaseTrouble, connect
-from include.warehouse.publishing import migrate
+from include.warehouse.database import SafeDatabaseError, connecting_to, open_session
+from include.warehouse.migrate import migrate
 from local.postgres import EmbeddedPostgres
 from local.processes import PROJECT, Guard, wait_until
 from local.stack import Ports
 from sandbox.checker import Report, check
 from sandbox.server import SandboxControl, SandboxServer
+from tests.databases import Database
 from tests.include.planned import World, a_link, attempt_of, empty, order, plan, world
 
 R, V = ReservationState, Verdict
@@ -82,7 +83,7 @@ class Shop:
         self.control = self.sandbox.control()
         self.since = self.control.counters()["last_seq"]
 
-    def planned(self, *keys: str, run_id: str = "run", pool: int = 1000, **fields: Any) -> RunAttempt:
+    def planned(self, *keys: str, run_id: str = "run", pool: int = 1000, **fields: Any) -> RunStart:
         self.control.create_pool(self.tag, pool)
         self.here.register(*(order(key, tag=self.tag) for key in keys), run_id=run_id)
         self.here.ledger.plan_run(plan(run_id, **fields))
@@ -96,7 +97,7 @@ class Shop:
         self,
         client: ReserveClient | None = None,
         rules: LinkRules = LinkRules(),  # noqa: B008 - it is frozen
-        uri: str | None = None,
+        uri: Database | None = None,
         **settings: Any,
     ) -> Iterator[ReservingEngine]:
         settings = {"concurrency": 8, "call_deadline_seconds": 0.5, "lease_seconds": 1.0, **settings}
@@ -106,7 +107,7 @@ class Shop:
         finally:
             engine.close()
 
-    def serve(self, run: RunAttempt, *keys: str, **engine: Any) -> list[Outcome]:
+    def serve(self, run: RunStart, *keys: str, **engine: Any) -> list[Outcome]:
         with self.engine(**engine) as made:
             return made.reserve_all(run, keys)
 
@@ -369,7 +370,7 @@ def test_closing_settles_the_call_under_way_and_fails_those_that_wait(shop: Shop
 
 def test_orders_that_come_while_the_ledger_is_busy_are_answered_when_the_engine_closes(shop: Shop) -> None:
     run = shop.planned("A1")
-    with connect(shop.here.uri) as busy, shop.engine() as engine, ThreadPoolExecutor(1) as threads:
+    with open_session(shop.here.uri) as busy, shop.engine() as engine, ThreadPoolExecutor(1) as threads:
         busy.execute("select from passport_ops.gate for update")
         engine.submit(run, ["NOPE"])
         assert wait_until(lambda: _blocked(shop.here) == 1, PATIENCE, 0.01)
@@ -468,7 +469,7 @@ def test_an_engine_that_lives_long_reads_what_others_left_meanwhile(shop: Shop) 
 def test_a_call_whose_intent_took_as_long_as_its_deadline_never_leaves(shop: Shop) -> None:
     """The deadline counts from before the grant, as the lease does; else a slow commit would let a call outlive it."""
     run = shop.planned("A1", max_calls_per_order=1)
-    with connect(shop.here.uri) as slow, shop.engine() as engine:
+    with open_session(shop.here.uri) as slow, shop.engine() as engine:
         slow.execute("select from passport_ops.gate for update")
         (future,) = engine.submit(run, ["A1"])
         assert wait_until(lambda: _blocked(shop.here) == 1, PATIENCE, 0.01)
@@ -652,7 +653,7 @@ def own_postgres() -> Iterator[EmbeddedPostgres]:
     try:
         server.start()
         server.create_database("warehouse", "template0")
-        migrate(server.uri("warehouse"))
+        migrate(connecting_to(server.uri("warehouse")))
         yield server
     finally:
         server.stop()
@@ -663,7 +664,7 @@ def own_postgres() -> Iterator[EmbeddedPostgres]:
 @pytest.fixture
 def shaky(own_postgres: EmbeddedPostgres, sandbox: SandboxServer) -> Iterator[Shop]:
     own_postgres.start()
-    uri = own_postgres.uri("warehouse")
+    uri = Database(own_postgres.uri("warehouse"))
     empty(uri)
     with world(uri) as here:
         yield Shop(here, sandbox)
@@ -685,7 +686,7 @@ def test_a_link_that_arrives_while_the_database_is_down_is_held_and_settled(
         assert not future.done()
         own_postgres.start()
         assert future.result(PATIENCE).verdict is V.SERVED
-    with world(own_postgres.uri("warehouse")) as again:
+    with world(Database(own_postgres.uri("warehouse"))) as again:
         shaky.here = again
         assert shaky.outcomes() == ["reserved"]
         assert len(again.passports()) == 1
@@ -703,15 +704,15 @@ def test_a_link_that_is_held_past_its_lease_while_another_engine_serves_the_orde
         (future,) = engine.submit(run, ["A1"])
         assert gate.answered.wait(PATIENCE)
         own_postgres.kill()
-        engine._ledger._uri = locked_out  # this engine alone reaches only a read-only server
+        engine._ledger._connect = connecting_to(locked_out)  # this engine alone reaches only a read-only server
         gate.open.set()
         own_postgres.start()
         (served,) = shaky.serve(run, "A1")
         assert served.verdict is V.SERVED
         assert not future.done()
-        engine._ledger._uri = own_postgres.uri("warehouse")
+        engine._ledger._connect = connecting_to(own_postgres.uri("warehouse"))
         assert future.result(PATIENCE).verdict is V.SERVED
-    with world(own_postgres.uri("warehouse")) as again:
+    with world(Database(own_postgres.uri("warehouse"))) as again:
         shaky.here = again
         assert shaky.outcomes() == ["spare", "reserved"]
         assert sorted(state for _, state, _ in again.passports()) == ["assigned", "spare"]
@@ -730,7 +731,7 @@ def test_a_restart_while_intents_are_being_committed_loses_nothing(shaky: Shop, 
             own_postgres.start()
         assert {future.result(PATIENCE).verdict for future in futures} == {V.SERVED}
     shaky.control.set_switches(latency_ms=0)
-    with world(own_postgres.uri("warehouse")) as again:
+    with world(Database(own_postgres.uri("warehouse"))) as again:
         shaky.here = again
         assert len(again.passports()) == 60
         sound(shaky)
@@ -746,7 +747,7 @@ def test_an_intent_that_was_committed_while_the_connection_broke_is_freed_and_ma
         granted = grant(ledger, *arguments, **options)
         if next(breaks, False):
             message = "the connection broke"
-            raise DatabaseTrouble(message, sqlstate=None, constraint=None, transient=True)
+            raise SafeDatabaseError(message, sqlstate=None, constraint=None, transient=True)
         return granted
 
     monkeypatch.setattr(Ledger, "grant", breaks_once)
@@ -786,7 +787,7 @@ def test_an_engine_that_is_closed_gives_an_answer_up_when_its_hold_is_over_and_n
     assert "the answers for these orders are lost: A1" in caplog.text
     assert future.result(0).verdict is V.FAILED
     own_postgres.start()
-    with world(own_postgres.uri("warehouse")) as again:
+    with world(Database(own_postgres.uri("warehouse"))) as again:
         shaky.here = again
         assert shaky.serve(run, "A1")[0].verdict is V.SERVED
         assert shaky.outcomes() == ["unknown", "reserved"]
@@ -829,7 +830,7 @@ def test_a_warehouse_that_has_no_connection_left_is_waited_for(shop: Shop, caplo
     shop.here.rows.execute("drop role if exists engine_login")
     shop.here.rows.execute("create role engine_login login password 'engine' in role passport_pipeline")
     found = conninfo_to_dict(shop.here.uri)
-    uri = f"postgresql://engine_login:engine@{found['host']}:{found['port']}/{found['dbname']}"
+    uri = Database(f"postgresql://engine_login:engine@{found['host']}:{found['port']}/{found['dbname']}")
     with caplog.at_level(logging.WARNING), shop.engine(gate, uri=uri, lease_seconds=30) as engine:
         (future,) = engine.submit(run, ["A1"])
         assert gate.answered.wait(PATIENCE)
@@ -849,7 +850,7 @@ def test_a_ledger_that_refuses_for_good_fails_the_orders_that_wait(shop: Shop) -
     run = shop.planned("A1")
     shop.here.rows.execute("create role nobody login password 'nobody'")
     found = conninfo_to_dict(shop.here.uri)
-    uri = f"postgresql://nobody:nobody@{found['host']}:{found['port']}/{found['dbname']}"
+    uri = Database(f"postgresql://nobody:nobody@{found['host']}:{found['port']}/{found['dbname']}")
     (served,) = shop.serve(run, "A1", uri=uri)
     drop_role(shop, "nobody")
     assert served.verdict is V.FAILED

@@ -11,13 +11,12 @@ from email import message_from_bytes
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 from aiosmtpd.controller import Controller
 
 from include.business_day import last_ended_day
 from include.settings import Settings
-from include.warehouse.publishing import migrate
+from include.warehouse.migrate import migrate
 from local.processes import wait_until
 from local.source_table import load_csv
 from local.stack import HOST, Ports, Stack
@@ -101,7 +100,7 @@ class Running:
 
     def ask(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """Rows of the warehouse."""
-        with psycopg.connect(self.stack.warehouse_uri) as connection:
+        with self.stack.warehouse() as connection:
             return connection.execute(query, parameters).fetchall()
 
     def published(self, day: date) -> int:
@@ -162,8 +161,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     _write_orders(folder / "orders.csv", newest)
 
     def prepare(stack: Stack) -> None:
-        migrate(stack.warehouse_uri)
-        with psycopg.connect(stack.orders_uri) as orders:
+        migrate(stack.warehouse)
+        with stack.orders_db() as orders:
             load_csv(orders, folder / "orders.csv")
 
     mails = MailServer()

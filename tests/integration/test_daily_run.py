@@ -214,4 +214,4 @@ def test_every_order_has_one_passport_and_every_passport_one_order(running: Runn
     explained = ("unknown", "redirected", "unreadable", "wrong_link")
     unknown = running.ask("select count(*) from passport_ops.attempt where outcome = any(%s)", list(explained))
     assert len(lost) <= unknown[0][0]
-    assert check(running.stack.warehouse_uri, running.sandbox.history()).violations == ()
+    assert check(running.stack.warehouse, running.sandbox.history()).violations == ()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from local.stack import AIRFLOW_DATABASE
+from local.stack import AIRFLOW_DATABASE, WAREHOUSE_DATABASE
 from tests.canaries import Secrets, bodies, dump, leaks, log_files
 from tests.integration.conftest import Running
 
@@ -14,7 +14,7 @@ def test_the_search_finds_links_where_they_may_be(running: Running) -> None:
     published = {link.partition(",")[2] for (link,) in running.ask("select link from passport.links")}
     assert len(published) > 100
     assert published < set(secrets.sought)  # some were lost on the way
-    assert published <= secrets.found_in(dump(running.stack.warehouse_uri))
+    assert published <= secrets.found_in(dump(running.stack.postgres.uri(WAREHOUSE_DATABASE)))
 
 
 def test_the_search_looks_at_what_runs_and_statements_left_behind(running: Running) -> None:

@@ -67,9 +67,10 @@ def test_a_connection_from_outside_replaces_its_part(tmp_path: Path, monkeypatch
     with Stack(tmp_path) as stack:
         stack.start_databases()
         assert "sandbox" not in stack.parts
-        assert stack.warehouse_uri == "postgresql://db.example/w"
+        assert json.loads(stack.warehouse.definition)["host"] == "db.example"  # type: ignore[attr-defined]
         assert stack.environment()["AIRFLOW_CONN_NMP"] == "http://:key@nmp.example/http"
-        assert f":{stack.ports.postgres}/shop" in stack.orders_uri
+        with stack.orders_db() as orders:
+            assert (orders.info.port, orders.info.dbname) == (stack.ports.postgres, "shop")
 
 
 def test_secrets_are_kept_between_starts_and_private(tmp_path: Path) -> None:

@@ -1,7 +1,12 @@
+import json
+
 import pytest
+from airflow.providers.postgres.hooks.postgres import PostgresHook
 from airflow.sdk.exceptions import AirflowFailException
 
-from passport_airflow.connections import nmp_is_sandbox, orders_uri, warehouse_uri
+from include.warehouse.database import NETWORK_LIMITS, SafeDatabaseError, open_session
+from local.postgres import EmbeddedPostgres
+from passport_airflow.connections import from_environment, nmp_is_sandbox, orders_db, warehouse
 
 
 @pytest.mark.parametrize(
@@ -12,21 +17,91 @@ from passport_airflow.connections import nmp_is_sandbox, orders_uri, warehouse_u
         ' "schema": "warehouse", "extra": {"sslmode": "require"}}',
     ],
 )
-def test_both_forms_of_a_connection_become_one_libpq_uri(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+def test_both_forms_of_a_connection_say_the_same(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", value)
-    assert warehouse_uri() == "postgresql://pipe:p%40ss@db.example:5433/warehouse?sslmode=require"
+    assert json.loads(warehouse().definition) == {
+        "conn_type": "postgres",
+        "host": "db.example",
+        "port": 5433,
+        "login": "pipe",
+        "password": "p@ss",
+        "schema": "warehouse",
+        "extra": {**NETWORK_LIMITS, "sslmode": "require"},
+    }
+    assert from_environment("warehouse", value) == warehouse()
+    assert "p@ss" not in repr(warehouse())
 
 
 def test_a_missing_connection_is_one_sentence_with_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AIRFLOW_CONN_ORDERS_DB", raising=False)
     with pytest.raises(AirflowFailException, match=r"the connection 'orders_db' is missing .*AIRFLOW_CONN_ORDERS_DB$"):
-        orders_uri()
+        orders_db()
 
 
 def test_a_connection_of_another_kind_is_refused_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", "mysql://pipe:hunter22@db.example/warehouse")
     with pytest.raises(AirflowFailException, match="must be a PostgreSQL connection") as refused:
-        warehouse_uri()
+        warehouse()
+    assert "hunter22" not in str(refused.value)
+
+
+def test_the_providers_hook_opens_the_database_with_its_extras(postgres: EmbeddedPostgres) -> None:
+    uri = postgres.uri("postgres") + "?application_name=of-the-extra&cursor=dictcursor"
+    with from_environment("warehouse", uri)() as connection:
+        assert connection.execute("show application_name").fetchone() == {"application_name": "of-the-extra"}
+    with open_session(from_environment("warehouse", uri), application_name="passport-links test") as session:
+        assert session.execute("show application_name").fetchone() == ("passport-links test",)
+        assert session.execute("show timezone").fetchone() == ("UTC",)
+
+
+def test_a_login_that_is_refused_names_the_place_and_no_password(postgres: EmbeddedPostgres) -> None:
+    door = from_environment("warehouse", postgres.uri("postgres").replace(postgres.password, "hunter22"))
+    with pytest.raises(SafeDatabaseError) as refused:
+        door()
+    assert str(refused.value) == (
+        f"No connection to the PostgreSQL database postgres at 127.0.0.1:{postgres.port}: it refuses the login; check "
+        "user and password (SQLSTATE 28P01)"
+    )
+    assert "hunter22" not in repr(refused.value.__context__)
+    assert refused.value.transient is False
+
+
+def test_a_misspelt_extra_is_refused_and_not_dropped(postgres: EmbeddedPostgres) -> None:
+    door = from_environment("warehouse", postgres.uri("postgres") + "?sslmod=require")
+    with pytest.raises(SafeDatabaseError, match="its parameters are not libpq's; correct the connection's extra"):
+        door()
+
+
+def test_an_iam_token_is_asked_for_anew_at_each_connection(
+    postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = iter([postgres.password, "expired"])
+    monkeypatch.setattr(
+        PostgresHook, "get_iam_token", lambda _, conn: (conn.login, next(tokens), conn.port), raising=True
+    )
+    door = from_environment("warehouse", postgres.uri("postgres").replace(postgres.password, "") + "?iam=true")
+    door().close()
+    with pytest.raises(SafeDatabaseError, match="it refuses the login"):
+        door()
+
+
+def test_a_token_service_that_fails_is_named_by_type_only(
+    postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_token(*_: object) -> None:
+        message = "hunter22"
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(PostgresHook, "get_iam_token", no_token)
+    with pytest.raises(SafeDatabaseError, match=r"^No connection 'warehouse': RuntimeError$") as failed:
+        from_environment("warehouse", postgres.uri("postgres") + "?iam=true")()
+    assert failed.value.transient is True
+
+
+def test_an_extra_that_is_no_json_is_one_sentence() -> None:
+    value = '{"conn_type": "postgres", "host": "db.example", "extra": "hunter22"}'
+    with pytest.raises(AirflowFailException, match="has an extra that is no JSON object; write it like") as refused:
+        from_environment("warehouse", value)
     assert "hunter22" not in str(refused.value)
 
 

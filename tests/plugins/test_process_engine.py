@@ -29,8 +29,8 @@ def test_many_triggers_at_once_share_one_engine_and_one_reading_of_the_connectio
     nmp: SandboxServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     readings = []
-    read = module.warehouse_uri
-    monkeypatch.setattr(module, "warehouse_uri", lambda: readings.append(1) or read())
+    read = module.warehouse
+    monkeypatch.setattr(module, "warehouse", lambda: readings.append(1) or read())
     with ThreadPoolExecutor(16) as pool:
         engines = list(pool.map(lambda _: process_engine(), range(200)))
     assert len({id(engine) for engine in engines}) == 1

@@ -13,7 +13,7 @@ import pytest
 from include.campaigns import Campaign
 from include.claims.syncing import apply_claims
 from include.ledger import session as ledger_module
-from include.ledger.session import Intent, Ledger, RunAttempt
+from include.ledger.session import Intent, Ledger, RunStart
 from include.ledger.states import ReservationState
 from include.ledger.transitions import Answered, Step, settle_link
 from include.nmp.answers import LinkRules, RawAnswer, Reading, read_answer
@@ -54,7 +54,7 @@ class Shop:
     def raw(self, tag: str = "gift") -> RawAnswer:
         return self.nmp.reserve(tag, deadline=time.monotonic() + 5)
 
-    def reserve(self, run: RunAttempt, key: str, by: Ledger | None = None) -> Reading:
+    def reserve(self, run: RunStart, key: str, by: Ledger | None = None) -> Reading:
         """The whole life of one order, as the engine lives it."""
         intent = self.here.intend(run, key, by=by)
         reading = self.call(intent)

@@ -1,4 +1,4 @@
-"""Run the revisions on the connection that ``include.warehouse.publishing.migrate`` has opened and locked."""
+"""Run the revisions on the connection that ``include.warehouse.migrate`` has opened and locked."""
 
 from alembic import context
 from sqlalchemy import text

@@ -1,6 +1,7 @@
 -- What the ledger relies on, whatever the database or the role is set to: statements see what was committed while they
 -- waited for a lock, and a committed intent is not lost with the server.
 select
+    set_config('application_name', %(application_name)s, false) as application_name,
     set_config('TimeZone', 'UTC', false) as time_zone,
     set_config('default_transaction_isolation', 'read committed', false) as isolation,
     set_config(

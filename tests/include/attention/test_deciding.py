@@ -5,7 +5,7 @@ import pytest
 
 from include.attention.deciding import Action, AttentionError, Decided, resolve
 from include.ledger.states import ReservationState
-from include.warehouse.database import DatabaseTrouble
+from include.warehouse.database import SafeDatabaseError
 from tests.include.ledger_rows import LedgerRows
 
 HELD, UNKNOWN, PENDING, CLOSED = (ReservationState(name) for name in ("held", "unknown", "pending", "closed"))
@@ -118,6 +118,6 @@ def test_an_unknown_key_and_an_empty_reason_are_refused(rows: LedgerRows) -> Non
 def test_a_decision_that_the_database_refuses_says_so_without_a_value(rows: LedgerRows) -> None:
     rows.order("A1", "gift", HELD)
     rows.do("alter table passport_ops.decision drop column decided_by")
-    with pytest.raises(DatabaseTrouble, match="The decision about order 'A1' could not be written: SQLSTATE 42703"):
+    with pytest.raises(SafeDatabaseError, match="The decision about order 'A1' could not be written: SQLSTATE 42703"):
         resolve(rows.connection, "A1", Action.RELEASE, "try again")
     assert order(rows)[:2] == (HELD, 0)

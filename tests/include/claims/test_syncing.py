@@ -10,7 +10,7 @@ from include.ledger.states import ReservationState
 from include.nmp.answers import LinkRules, read_answer
 from include.nmp.client import NmpClient
 from include.nmp.connection import NmpConnection
-from include.warehouse.database import DatabaseTrouble
+from include.warehouse.database import SafeDatabaseError
 from sandbox.server import SandboxServer
 from tests.include.ledger_rows import DAY, LedgerRows
 from tests.include.planned import World, world
@@ -265,6 +265,6 @@ class Listed:
 def test_a_sync_that_the_database_refuses_says_so_without_a_value(rows: LedgerRows) -> None:
     rows.link("A1", "gift", "101")
     rows.do("alter table passport_ops.reservation drop column claim_uncertain cascade")
-    with pytest.raises(DatabaseTrouble, match="The claims could not be written: SQLSTATE 42703"):
+    with pytest.raises(SafeDatabaseError, match="The claims could not be written: SQLSTATE 42703"):
         sync_claims(rows.uri, Listed(), run_id="sync")
     assert rows.passports("101") == [("assigned", "A1", None, False)]

@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 
 from include.attention.deciding import Action, resolve
 from include.claims.syncing import apply_claims
-from include.ledger.session import Intent, Ledger, RunAttempt
+from include.ledger.session import Intent, Ledger, RunStart
 from include.ledger.states import ReservationState
 from include.ledger.transitions import Step
 from include.nmp.answers import EMPTY_POOL_CODE, CallFailure, LinkRules, RawAnswer, read_answer
@@ -149,7 +149,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.here.close()
 
-    def run_attempt(self, run_id: str) -> RunAttempt:
+    def run_attempt(self, run_id: str) -> RunStart:
         return attempt_of(run_id, self.clears[run_id])
 
     # --- planning -----------------------------------------------------------------------------------------------------

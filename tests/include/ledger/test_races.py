@@ -18,7 +18,7 @@ from include.ledger.transitions import Step
 from include.outcomes import AttemptOutcome
 from include.resets.resetting import ResetDone, reset_tag
 from include.sql_files import sql_of
-from include.warehouse.database import connect
+from include.warehouse.database import open_session
 from local.processes import wait_until
 from sandbox.checker import examine
 from tests.include.planned import DAY, World, a_link, an_answer, attempt_of, order, plan, world
@@ -44,7 +44,7 @@ def threads() -> Iterator[ThreadPoolExecutor]:
 @contextmanager
 def holding(here: World, lock: str, *values: Any) -> Iterator[Callable[[], None]]:
     """Holds what ``lock`` locks in a transaction of its own until the given function is called, or the block ends."""
-    with connect(here.uri, application_name="the test") as connection:
+    with open_session(here.uri, application_name="the test") as connection:
         connection.execute(lock, values)
         yield connection.rollback
 
@@ -353,14 +353,14 @@ def test_two_late_links_of_one_order_at_once_give_it_one(here: World, threads: T
 
 def close_tag(here: World) -> None:
     """The first transaction of a reset."""
-    with connect(here.uri) as connection:
+    with open_session(here.uri) as connection:
         connection.execute(reset_sql("lock_tag"), {"tag": "gift"})
         connection.execute(reset_sql("close_tag"), {"tag": "gift"})
 
 
 def finish_reset(here: World) -> None:
     """The last transaction of a reset."""
-    with connect(here.uri) as connection:
+    with open_session(here.uri) as connection:
         connection.execute(reset_sql("lock_tag"), {"tag": "gift"})
         values = {"tag": "gift", "run_id": "reset", "resetting_since": "infinity", "requeued_campaigns": []}
         connection.execute(reset_sql("take_back"), values)
@@ -474,7 +474,7 @@ def test_a_late_answer_and_the_end_of_a_reset_do_not_lock_each_other_out(
 
 def claimed(here: World, tag: str, *certificates: str) -> ClaimsOfTag:
     """The NMP lists just now that these were claimed under a tag."""
-    with connect(here.uri, autocommit=True) as connection:
+    with open_session(here.uri, autocommit=True) as connection:
         seen_at = here.one("select clock_timestamp()")
         return apply_claims(connection, tag, certificates, seen_at=seen_at, run_id="sync")
 
@@ -497,7 +497,7 @@ def test_a_claim_that_meets_an_intent_being_committed_leaves_its_order_to_the_ne
 
 def decided(here: World, key: str) -> Decided:
     """A person closes an order."""
-    with connect(here.uri) as connection:
+    with open_session(here.uri) as connection:
         return resolve(connection, key, Action.CLOSE, "no more")
 
 
@@ -596,7 +596,7 @@ def test_an_extraction_and_a_reset_do_not_lock_each_other_out(here: World, threa
     close_tag(here)
     with holding(here, "lock table passport_ops.unpublished in share mode") as let_go:
         # a stand-in for whatever holds the extraction up between its rows and their checks
-        blocker = connect(here.uri)
+        blocker = open_session(here.uri)
         blocker.execute("select from passport_ops.reservation where order_key = 'A1' for update")
         registering = threads.submit(
             here.worker("worker 2").register,
@@ -625,7 +625,7 @@ def test_claims_and_an_answer_do_not_lock_each_other_out(here: World, threads: T
     intent = here.intend(run, "A1")
     seen_at = here.one("select clock_timestamp()")
     with (
-        connect(here.uri, autocommit=True) as other,
+        open_session(here.uri, autocommit=True) as other,
         holding(here, "lock table passport_ops.passport in share mode") as let_go,
     ):
         syncing = threads.submit(apply_claims, other, "gift", ["101"], seen_at=seen_at, run_id="sync")
@@ -664,7 +664,7 @@ def test_a_spare_that_becomes_an_orders_while_its_tag_is_reset_is_not_ended_unde
 def test_a_database_that_is_set_to_another_isolation_changes_nothing(
     warehouse: str, threads: ThreadPoolExecutor
 ) -> None:
-    with connect(warehouse, autocommit=True) as admin:
+    with open_session(warehouse, autocommit=True) as admin:
         (name,) = admin.execute("select current_database()").fetchone()  # type: ignore[misc]
         admin.execute(f"alter database {name} set default_transaction_isolation = 'repeatable read'".encode())
     with world(warehouse) as here:

@@ -9,14 +9,14 @@ import pytest
 
 from include.attention.deciding import Action, resolve
 from include.campaigns import OnUnknown
-from include.ledger.session import Intent, LedgerError, RunAttempt
+from include.ledger.session import Intent, LedgerError, RunStart
 from include.ledger.states import ReservationState
 from include.ledger.transitions import Step
 from include.nmp.answers import CallFailure, RawAnswer
 from include.orders import RejectedRow, RejectReason
 from include.outcomes import AttemptOutcome
 from include.sql_files import sql_of
-from include.warehouse.database import DatabaseTrouble
+from include.warehouse.database import SafeDatabaseError
 from local.postgres import EmbeddedPostgres
 from tests.include.planned import DAY, RAW, World, a_link, an_answer, attempt_of, order, plan, world
 
@@ -375,9 +375,9 @@ def test_nor_does_it_when_the_copy_of_an_answer_or_its_link_fails(here: World, p
         for table in ("incoming_answer", "incoming_link"):
             trigger = f"create trigger fails before insert on pg_temp.{table} for each row"
             cursor.execute(f"{trigger} execute function pg_temp.fails()".encode())
-    with pytest.raises(DatabaseTrouble):
+    with pytest.raises(SafeDatabaseError):
         here.ledger.keep_answers({intent.attempt_id: RawAnswer(200, link.encode())})
-    with pytest.raises(DatabaseTrouble):
+    with pytest.raises(SafeDatabaseError):
         here.ledger.settle({intent.attempt_id: replace(a_link("771010"), link=link)})
     log = postgres.log.read_text(errors="replace")
     assert log.count("ERROR:  copy fails") >= 2
@@ -799,7 +799,7 @@ def test_a_ledger_makes_a_new_connection_after_it_lost_one(here: World) -> None:
     here.rows.execute(
         "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'passport-links ledger'"
     )
-    with pytest.raises(DatabaseTrouble) as trouble:
+    with pytest.raises(SafeDatabaseError) as trouble:
         here.ledger.keep_answers({intent.attempt_id: RAW})
     assert trouble.value.transient
     assert here.answer(intent, a_link()).state is R.RESERVED
@@ -896,7 +896,7 @@ def test_a_call_whose_order_was_served_by_a_late_link_still_counts_against_the_c
 # -- answers that nobody has read --------------------------------------------------------------------------------------
 
 
-def lapsed_with_an_unread_answer(here: World) -> tuple[RunAttempt, Intent]:
+def lapsed_with_an_unread_answer(here: World) -> tuple[RunStart, Intent]:
     """A process dies with its answer committed; a reset that comes to nothing finds the lease over."""
     run = here.planned("A1")
     intent = here.intend(run, "A1")

@@ -9,8 +9,9 @@ from include.ledger.states import ReservationState
 from include.page import reading
 from include.page.reading import Asked, Day, FunnelRow, read_content, summed
 from include.sql_files import sql_of
-from include.warehouse.database import DatabaseTrouble, connect
+from include.warehouse.database import SafeDatabaseError, open_session
 from include.warehouse.publishing import load_links
+from tests.databases import Database
 from tests.include.ledger_rows import LedgerRows
 
 page_sql = sql_of("include.page")
@@ -176,7 +177,7 @@ def test_tags_that_run_out_come_first(scene: str, rows: LedgerRows) -> None:
 
 
 def test_the_role_it_reads_as_may_see_no_link(scene: str) -> None:
-    with connect(scene) as connection:
+    with open_session(scene) as connection:
         connection.execute(page_sql("as_analyst"))
         assert connection.execute("select current_user").fetchone() == ("passport_analyst",)
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
@@ -191,7 +192,7 @@ def test_a_login_that_may_not_become_the_analyst_reads_with_its_own_rights(scene
     rows.do("grant select on passport.tag_stock, passport.needs_attention to page_reader")
     uri = psycopg.conninfo.make_conninfo(scene, user="page_reader", password="reader")
     info = psycopg.conninfo.conninfo_to_dict(uri)
-    reader = f"postgresql://page_reader:reader@{info['host']}:{info['port']}/{info['dbname']}"
+    reader = Database(f"postgresql://page_reader:reader@{info['host']}:{info['port']}/{info['dbname']}")
 
     try:
         assert len(read_content(reader, Asked()).days or []) == 2
@@ -216,7 +217,7 @@ def test_a_part_that_takes_too_long_is_left_out_and_the_others_are_shown(
 
 
 def test_a_warehouse_that_was_not_migrated_is_trouble_with_its_code(database: str) -> None:
-    with pytest.raises(DatabaseTrouble) as caught:
+    with pytest.raises(SafeDatabaseError) as caught:
         read_content(database, Asked())
 
     assert caught.value.sqlstate in ("3F000", "42P01")

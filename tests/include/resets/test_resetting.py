@@ -33,7 +33,7 @@ from include.resets.resetting import (
     reset_tag,
 )
 from include.sql_files import sql_of
-from include.warehouse.database import DatabaseTrouble, connect
+from include.warehouse.database import SafeDatabaseError, open_session
 from local.processes import wait_until
 from sandbox.server import SandboxControl, SandboxServer
 from tests.include.ledger_rows import DAY, LedgerRows
@@ -482,7 +482,7 @@ def test_a_reset_waits_for_an_intent_that_is_being_committed_and_then_for_its_ca
     stale_tag(rows)
     rows.order("A1", "gift")
     asked = Asked()
-    with ThreadPoolExecutor(1) as pool, connect(rows.uri) as intent:
+    with ThreadPoolExecutor(1) as pool, open_session(rows.uri) as intent:
         shared = intent.execute(ledger_sql("share_tags"), {"tags": ["gift"]}).fetchall()
         assert shared == [("gift", "open", 0)]
         running = pool.submit(reset, rows, asked, "gift")
@@ -499,13 +499,13 @@ def test_a_reset_waits_for_an_intent_that_is_being_committed_and_then_for_its_ca
 
 def test_no_intent_finds_the_tag_open_while_it_is_being_closed_or_reset(rows: LedgerRows) -> None:
     stale_tag(rows)
-    with connect(rows.uri) as closing, connect(rows.uri) as intent:
+    with open_session(rows.uri) as closing, open_session(rows.uri) as intent:
         closing.execute(reset_sql("lock_tag"), {"tag": "gift"})
         assert intent.execute(ledger_sql("share_tags"), {"tags": ["gift"]}).fetchall() == []
     seen: list[list[tuple[Any, ...]]] = []
 
     def look(tag: str) -> int:
-        with connect(rows.uri) as other:
+        with open_session(rows.uri) as other:
             seen.append(other.execute(ledger_sql("share_tags"), {"tags": [tag]}).fetchall())
         return 2
 
@@ -650,7 +650,7 @@ def test_a_refusal_after_a_lost_answer_proves_nothing(
 def test_a_reset_that_the_database_refuses_says_so_without_a_value(rows: LedgerRows) -> None:
     stale_tag(rows)
     rows.do("alter table passport_ops.passport drop column ended_at cascade")
-    with pytest.raises(DatabaseTrouble, match="The reset of tag 'gift' stopped: SQLSTATE 42703") as trouble:
+    with pytest.raises(SafeDatabaseError, match="The reset of tag 'gift' stopped: SQLSTATE 42703") as trouble:
         reset(rows, Asked(), "gift")
     assert "test.arianee.net" not in "".join(traceback.format_exception(trouble.value))
     assert (tag_of(rows, "gift")[0], rows.standing("gift-1")) == ("resetting", ("reserved", True))
@@ -750,9 +750,10 @@ def test_a_reset_killed_by_sigkill_while_the_nmp_works_is_finished_by_the_next_t
         from include.nmp.client import NmpClient
         from include.nmp.connection import NmpConnection
         from include.resets.resetting import reset_tag
+        from include.warehouse.database import connecting_to
         uri, base_url, key = sys.argv[1:]
         wants = Campaign(name="gift", tag="t", products="*", stale_after="1d", reset="when_stale")
-        reset_tag(uri, NmpClient(NmpConnection(base_url, key)), "sigkill", run_id="killed",
+        reset_tag(connecting_to(uri), NmpClient(NmpConnection(base_url, key)), "sigkill", run_id="killed",
                   campaigns=[wants], synced_since=datetime(2026, 1, 1, tzinfo=UTC))
         """
     )

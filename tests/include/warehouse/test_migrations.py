@@ -8,9 +8,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from include.warehouse.database import DatabaseTrouble, connect
-from include.warehouse.publishing import main, migrate
+from include.warehouse.database import SafeDatabaseError, open_session
+from include.warehouse.migrate import migrate
 from local.postgres import EmbeddedPostgres
+from passport_airflow.migrate_warehouse import main
+from tests.databases import Database
 
 ROOT = Path(__file__).resolve().parents[3]
 NEWEST = "0003"
@@ -18,12 +20,12 @@ ROLES = ("passport_pipeline", "passport_distributor", "passport_analyst")
 
 
 def all_rows(uri: str, query: str) -> list[tuple[object, ...]]:
-    with connect(uri) as connection:
+    with open_session(uri) as connection:
         return connection.execute(query).fetchall()
 
 
 def do(uri: str, *statements: str) -> None:
-    with connect(uri, autocommit=True) as connection:
+    with open_session(uri, autocommit=True) as connection:
         for statement in statements:
             connection.execute(statement.encode())
 
@@ -32,7 +34,7 @@ def do(uri: str, *statements: str) -> None:
 def stranger(postgres: EmbeddedPostgres, database: str) -> Iterator[str]:
     """The URI of ``database`` for a login that has no rights in it."""
     do(database, "create role stranger login password 'geheim'")
-    yield database.replace(f"postgres:{postgres.password}@", "stranger:geheim@")
+    yield Database(database.replace(f"postgres:{postgres.password}@", "stranger:geheim@"))
     do(database, "drop owned by stranger cascade", "drop role stranger")
 
 
@@ -45,27 +47,27 @@ def test_migrating_twice_is_migrating_once(database: str) -> None:
 
 
 def test_two_processes_may_migrate_at_once(database: str) -> None:
-    command = [sys.executable, "-m", "include.warehouse.publishing", "migrate"]
-    environment = {**os.environ, "AIRFLOW_CONN_WAREHOUSE": database}
+    command = [sys.executable, "-m", "passport_airflow.migrate_warehouse"]
+    environment = {**os.environ, "AIRFLOW_CONN_WAREHOUSE": database, "PYTHONPATH": f"{ROOT}:{ROOT / 'plugins'}"}
     both = [
         subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
     answers = [process.communicate(timeout=60) for process in both]
     assert [process.returncode for process in both] == [0, 0], answers
-    assert all(out.startswith("Migrated the PostgreSQL database test_") for out, _ in answers)
+    assert all(out.splitlines()[-1].startswith("Migrated the PostgreSQL database test_") for out, _ in answers), answers
     assert all_rows(database, "select version_num from passport_ops.alembic_version") == [(NEWEST,)]
 
 
 def test_a_migration_that_fails_leaves_nothing_behind(database: str) -> None:
     do(database, "create schema passport", "create table passport.links (foreign_to_us text)")
-    with pytest.raises(DatabaseTrouble, match="failed and changed nothing: SQLSTATE 42P07 DuplicateTable"):
+    with pytest.raises(SafeDatabaseError, match="failed and changed nothing: SQLSTATE 42P07 DuplicateTable"):
         migrate(database)
     assert all_rows(database, "select nspname from pg_namespace where nspname = 'passport_ops'") == []
 
 
 def test_a_login_without_rights_gets_one_sentence(stranger: str) -> None:
-    with pytest.raises(DatabaseTrouble) as caught:
+    with pytest.raises(SafeDatabaseError) as caught:
         migrate(stranger)
     message = str(caught.value)
     assert message.startswith("The role may not migrate the PostgreSQL database test_")
@@ -83,7 +85,7 @@ def test_where_roles_may_not_be_created_the_migration_goes_on_with_a_warning(
     # Roles belong to the whole server, and other databases of this one have granted them rights.
     do(database, *(f"alter role {role} rename to {role}_away" for role in ROLES if _role_exists(database, role)))
     try:
-        with caplog.at_level(logging.WARNING, logger="include.warehouse.publishing"):
+        with caplog.at_level(logging.WARNING, logger="include.warehouse.migrate"):
             migrate(stranger)
         assert all_rows(stranger, "select version_num from passport_ops.alembic_version") == [(NEWEST,)]
         assert [record.getMessage() for record in caplog.records] == [
@@ -234,7 +236,7 @@ def test_nothing_is_granted_to_public(warehouse: str) -> None:
     ],
 )
 def test_each_role_may_do_what_it_needs_and_no_more(warehouse: str, role: str, statement: str, allowed: bool) -> None:
-    with connect(warehouse) as connection:
+    with open_session(warehouse) as connection:
         connection.execute(f"set role {role}".encode())
         if allowed:
             connection.execute(statement.encode())
@@ -245,7 +247,7 @@ def test_each_role_may_do_what_it_needs_and_no_more(warehouse: str, role: str, s
 
 def test_a_distributor_may_mark_a_row_that_has_to_move_to_another_page(warehouse: str) -> None:
     # Then every index gets a new entry, and the one on the link's hash calls a function of passport_ops.
-    with connect(warehouse) as connection:
+    with open_session(warehouse) as connection:
         connection.execute(
             """
             insert into passport.links (order_key, state, link, certificate_id, customer_ref)
@@ -269,9 +271,10 @@ def test_the_command_line_says_what_is_missing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("AIRFLOW_CONN_WAREHOUSE", raising=False)
-    assert main(["migrate"]) == 1
+    assert main() == 1
     assert capsys.readouterr().err == (
-        "AIRFLOW_CONN_WAREHOUSE is empty; set it to a URI like postgresql://login:password@host:5432/database\n"
+        "the connection 'warehouse' is missing or cannot be parsed: add it in Airflow under Admin, Connections, or set "
+        "AIRFLOW_CONN_WAREHOUSE\n"
     )
 
 
@@ -283,7 +286,7 @@ def test_the_command_line_takes_airflows_json_form(
         f'{{"conn_type": "postgres", "host": "127.0.0.1", "port": {postgres.port}, "login": "postgres", '
         f'"password": "{postgres.password}", "schema": "{database.rpartition("/")[2]}"}}',
     )
-    assert main(["migrate"]) == 0
+    assert main() == 0
     captured = capsys.readouterr()
     assert captured.out.startswith("Migrated the PostgreSQL database test_")
     assert postgres.password not in captured.out + captured.err

@@ -7,9 +7,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from include.warehouse.database import DatabaseTrouble, connect
-from include.warehouse.publishing import LoadCheckError, PublishedDay, check_warehouse, load_links
+from include.warehouse.database import SafeDatabaseError, open_session
+from include.warehouse.migrate import check_warehouse
+from include.warehouse.publishing import LoadCheckError, PublishedDay, load_links
 from local.postgres import EmbeddedPostgres
+from tests.databases import Database
 from tests.include.planned import DAY, world
 
 FRIDAY = date(2026, 11, 20)
@@ -21,7 +23,7 @@ class Rows:
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
-        self.connection: psycopg.Connection[Any] = connect(uri, autocommit=True)
+        self.connection: psycopg.Connection[Any] = open_session(uri, autocommit=True)
         # The set-up itself binds links; only what the product does may be looked for in the server's log.
         self.connection.execute("set log_statement = 'none'")
         self.do("insert into passport_ops.tag (tag, pool_size) values ('gift', 100)")
@@ -373,7 +375,7 @@ def test_a_day_lacks_an_order_whose_new_link_could_not_be_published(emptied_ware
 
 def test_a_second_load_waits_for_the_first_and_sees_what_it_left(rows: Rows, in_background: Callable[..., Any]) -> None:
     rows.served("o-1", "11")
-    with connect(rows.uri) as first:
+    with open_session(rows.uri) as first:
         first.execute("lock table passport.days in share row exclusive mode")
         second = in_background(rows.load)
         rows.await_blocked()
@@ -396,7 +398,7 @@ def test_readers_see_nothing_of_a_load_under_way_and_a_sender_that_writes_meanwh
     rows.load()
     rows.served("o-1", "11")
     rows.claim("o-2")
-    with connect(rows.uri) as sender:
+    with open_session(rows.uri) as sender:
         sender.execute("update passport.links set distributed_at = '2026-11-22 10:00Z' where order_key = 'o-2'")
         # The load inserts o-1, then waits for the sender's row.
         load = in_background(rows.load)
@@ -416,7 +418,7 @@ def test_a_reservation_is_never_kept_waiting_by_a_load(rows: Rows, in_background
     rows.served("o-1", "11")
     rows.load()
     rows.claim("o-1")
-    with connect(rows.uri) as sender:
+    with open_session(rows.uri) as sender:
         sender.execute("update passport.links set distributed_at = now()")
         load = in_background(rows.load)
         rows.await_blocked()
@@ -500,7 +502,7 @@ def test_the_servers_log_never_holds_a_link_not_even_of_a_load_that_fails(
         rows.order(key)
         rows.reserve(key, certificate, f"https://canary.example/{certificate},canarypassphrase")
     break_inserts(rows, "new.certificate_id := 'same'; return new;")
-    with pytest.raises(DatabaseTrouble) as caught:
+    with pytest.raises(SafeDatabaseError) as caught:
         rows.load(run_id="run-canary-fails")
     assert str(caught.value) == (
         "The load of passport.links changed nothing: SQLSTATE 23505 UniqueViolation, constraint links_certificate"
@@ -795,7 +797,7 @@ def test_the_pipelines_role_is_enough_for_a_load(rows: Rows, postgres: EmbeddedP
     link = rows.served("o-1", "11")
     rows.do("create role loader login password 'loader' in role passport_pipeline")
     try:
-        uri = rows.uri.replace(f"postgres:{postgres.password}@", "loader:loader@")
+        uri = Database(rows.uri.replace(f"postgres:{postgres.password}@", "loader:loader@"))
         assert load_links(uri, business_day=FRIDAY, run_id="run-1").published_now == 1
         assert rows.links() == [("o-1", "reserved", "11", link)]
     finally:
@@ -804,5 +806,5 @@ def test_the_pipelines_role_is_enough_for_a_load(rows: Rows, postgres: EmbeddedP
 
 def test_the_check_says_whether_the_warehouse_is_migrated_and_may_be_written(warehouse: str, database: str) -> None:
     assert check_warehouse(warehouse).endswith("migrated to 0003, may be written")
-    with pytest.raises(DatabaseTrouble, match="was never migrated; run `make migrate`"):
+    with pytest.raises(SafeDatabaseError, match="was never migrated; run `make migrate`"):
         check_warehouse(database)
