@@ -17,6 +17,7 @@ import yaml
 from airflow.sdk import Connection
 
 from include.settings import Settings
+from include.warehouse.database import connecting_to
 from include.warehouse.migrate import migrate
 from local.postgres import BIN, EmbeddedPostgres
 from local.processes import Guard
@@ -396,7 +397,7 @@ def test_the_pipelines_role_migrates_the_warehouse_and_only_reads_the_orders(sta
 
     with psycopg.connect(stack_databases.uri("warehouse")) as admin:
         uri = f"postgresql://passport:it%27s-passport@{admin.info.host}:{admin.info.port}/warehouse"
-    migrate(uri)
+    migrate(connecting_to(uri))
     warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert not warnings, "a role was missing, and the pipeline's may not make one"
     with psycopg.connect(as_pipeline("warehouse")) as connection:
