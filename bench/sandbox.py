@@ -1,7 +1,7 @@
 """How many reservations a second the sandbox gives: ``python bench/sandbox.py [--seconds 5] [--connections 32]``.
 
 The last line on standard output is one JSON object. ``per_second`` is by the clock and shares the machine with this
-client; ``per_cpu_second`` divides by the processor time the sandbox itself used, that is what one core can do.
+client; ``per_cpu_second`` divides by the processor time the sandbox itself used, which is what one core can do.
 """
 
 import argparse
@@ -23,7 +23,7 @@ TAG = "bench"
 
 
 class Caller(asyncio.Protocol):
-    """One kept-alive connection that asks again as soon as it has its answer."""
+    """One kept connection that asks again as soon as it has its answer."""
 
     def __init__(self, request: bytes, until: float, done: asyncio.Future[int]):
         self._request = request
@@ -39,7 +39,7 @@ class Caller(asyncio.Protocol):
         self._transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
-        """Take the answer once it is whole, and ask again."""
+        """Take the answer when it is complete, and ask again."""
         self._answer += data
         head, found, body = self._answer.partition(b"\r\n\r\n")
         if not found or len(body) < int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0]):
@@ -55,13 +55,13 @@ class Caller(asyncio.Protocol):
             self._done.set_result(len(set(self._links)))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """A connection that ends early ends the measurement."""
+        """End the measurement if a connection ends early."""
         if not self._done.done():
             self._done.set_exception(exc or ConnectionError("the sandbox closed a connection"))
 
 
 async def ask(host: str, port: int, api_key: str, connections: int, seconds: float) -> int:
-    """Keep so many connections busy for so long; how many links came."""
+    """Keep some connections busy for some seconds; gives the number of links."""
     loop = asyncio.get_running_loop()
     request = (
         f"GET /dispenser/distribution/reserveOne?tags={TAG}&format=linkObject HTTP/1.1\r\n"
@@ -77,13 +77,13 @@ async def ask(host: str, port: int, api_key: str, connections: int, seconds: flo
 
 
 def cpu_seconds(pid: int) -> float:
-    """Processor time a process has used, user and system (Linux)."""
+    """Read the processor time that a process has used, user and system (Linux)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> int:
-    """Measure once with a state file, which is how the local stack runs it."""
+    """Measure once with a state file, as the local stack has one."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--connections", type=int, default=32)

@@ -23,23 +23,23 @@ CONTROL_KEY_VARIABLE = "SANDBOX_CONTROL_KEY"
 
 
 def arguments() -> argparse.Namespace:
-    """What the command line says."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m sandbox",
-        description=f"The NMP on a port, with passports that cost nothing. Its API key with all rights: {DEFAULT_KEY}",
-        epilog=f"Off the loopback address /sandbox/ wants the header x-sandbox-key: ${CONTROL_KEY_VARIABLE}.",
+        description=f"The NMP on a port, with passports that cost nothing. The API key with all rights: {DEFAULT_KEY}",
+        epilog=f"Off the loopback address, /sandbox/ needs the header x-sandbox-key: ${CONTROL_KEY_VARIABLE}.",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
-    parser.add_argument("--port", type=int, default=8765, help="0: any free one (default %(default)s)")
+    parser.add_argument("--port", type=int, default=8765, help="port; 0: any free one (default %(default)s)")
     parser.add_argument("--state", type=Path, metavar="FILE", help="keep the state in this file over a restart")
-    parser.add_argument("--seed", type=int, help="decides certificates, links and faults (default 0)")
-    parser.add_argument("--config", type=Path, metavar="FILE.json", help="keys, pools, switches, faults to begin with")
-    parser.add_argument("--end-with-stdin", action="store_true", help="end when standard input does")
+    parser.add_argument("--seed", type=int, help="number that decides certificates, links and faults (default 0)")
+    parser.add_argument("--config", type=Path, metavar="FILE.json", help="keys, pools, switches, faults at the start")
+    parser.add_argument("--end-with-stdin", action="store_true", help="end when standard input ends")
     return parser.parse_args()
 
 
 def read_config(path: Path) -> SandboxConfig:
-    """The configuration in a file. Raises SandboxError, naming the file and the field, for one that cannot be used."""
+    """Read a configuration file; raises SandboxError, which names the file and the field, if it cannot be used."""
     try:
         return SandboxConfig.model_validate_json(path.read_bytes())
     except OSError as error:
@@ -57,7 +57,7 @@ def _unusable(path: Path, error: ValueError) -> str:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises SandboxError when the address cannot be had."""
+    """Open a listening socket; raises SandboxError if the address is not free or not local."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
@@ -72,11 +72,11 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def make_platform(state: Path | None, seed: int | None, config: Path | None) -> Platform:
-    """The platform to serve: the state's, or a new one with the configuration. Raises SandboxError."""
+    """Make the platform: the one of the state file, or a new one with the configuration; raises SandboxError."""
     wanted = read_config(config) if config else SandboxConfig()
     if config:
         try:
-            wanted.apply(Platform(seed))  # a configuration that cannot be used leaves no half-written state file
+            wanted.apply(Platform(seed))  # fails before a state file is written
         except ValueError as error:
             raise SandboxError(_unusable(config, error)) from None
     platform = Platform(seed, Journal(state) if state else None)
@@ -92,7 +92,7 @@ def _end_with_stdin() -> None:
 
 
 def main() -> int:
-    """Run until a signal; the exit code. The first line on standard output is the base URL."""
+    """Run until a signal and give the exit code. The first line on standard output is the base URL."""
     given = arguments()
     try:
         listener = listen(given.host, given.port)
@@ -107,7 +107,7 @@ def main() -> int:
         ws="none",
         lifespan="off",
         access_log=False,
-        log_level=logging.CRITICAL,  # uvicorn's own words may quote a request; ours are in sandbox
+        log_level=logging.CRITICAL,  # uvicorn's log lines may quote a request; the logger sandbox never does
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,

@@ -14,7 +14,7 @@ logger = logging.getLogger("sandbox")
 
 
 class SandboxConfig(BaseModel):
-    """What a configuration file may hold; it is read when a state begins, not when one is continued."""
+    """What a configuration file may have; it is read when a state begins, not when one is continued."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -24,10 +24,10 @@ class SandboxConfig(BaseModel):
     faults: list[FaultRule] = Field(default_factory=list)
 
     def apply(self, platform: Platform) -> None:
-        """Set all of it. Raises ValueError (pydantic's too) for what cannot be used."""
+        """Set all of it on a platform; raises ValueError (pydantic's too) for a value that cannot be used."""
         for key in self.keys:
             if key.key is None:
-                message = f"the key of user {key.user!r} is missing"
+                message = f"the key of user {key.user!r} is missing; a configuration has to name it"
                 raise ValueError(message)
             platform.set_key(key.user, key.key, key.rights)
         platform.set_switches(self.switches)
@@ -37,14 +37,14 @@ class SandboxConfig(BaseModel):
 
 
 class SandboxApp:
-    """Gives each request to the NMP or to the control routes."""
+    """The NMP's routes and the control routes, by path."""
 
     def __init__(self, platform: Platform, control_key: str | None = None):
         self.nmp = NmpApi(platform)
         self.control = control_app(platform, self.nmp, control_key)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request; an unforeseen error is logged by its type and place only, for its text may hold a link."""
+        """Serve one request; an unexpected error is logged by its type and place only, for its text may hold a link."""
         app = self.control if scope["type"] != "http" or scope["path"].startswith("/sandbox/") else self.nmp
         try:
             await app(scope, receive, send)
@@ -53,9 +53,9 @@ class SandboxApp:
             while place and place.tb_next:
                 place = place.tb_next
             where = f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}" if place else "nowhere"
-            logger.error("a request failed inside the sandbox: %s at %s", type(error).__name__, where)  # noqa: TRY400
+            logger.error("a request failed in the sandbox: %s at %s", type(error).__name__, where)  # noqa: TRY400
             raise RequestFailedError from None
 
 
 class RequestFailedError(Exception):
-    """Stands in for an error whose text must not be logged."""
+    """Replaces an error whose text must not be logged."""

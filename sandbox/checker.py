@@ -1,11 +1,10 @@
-"""The checker: holds the sandbox's history against the ledger and decides each promise of ``docs/promises.md``.
+"""The checker: compares the sandbox's history with the ledger and decides each promise of ``docs/promises.md``.
 
 ``python -m sandbox.checker --warehouse URI --sandbox URL`` prints a verdict and every violation with its rows.
 
-It judges what was recorded, after the fact, and trusts neither side: the platform's history says which requests came
-and what was given, the ledger what was meant and what was received. Both clocks must be of one machine, and no call
-may be under way when it is asked. What it cannot see: an intent that was written before its request but committed only
-after it, as long as it was committed at all.
+It reads what both sides recorded and trusts neither: the history says which requests came and what was given, the
+ledger what was intended and what was received. Both clocks must be of one machine, and no call may be under way. It
+cannot see an intent that was written before its request, but committed only after it.
 """
 
 import argparse
@@ -29,7 +28,7 @@ from sandbox.errors import SandboxError
 from sandbox.server import SandboxControl
 
 CLOCK_TOLERANCE_SECONDS = 0.001
-"""Two processes of one machine read one clock, but through different functions and roundings."""
+"""Two processes of one machine read one clock, but with different functions and roundings."""
 
 sql = sql_of(__package__)
 
@@ -37,14 +36,14 @@ KEEPS_RAW = tuple(outcome for outcome, meaning in MEANINGS.items() if meaning.ke
 MAY_HAVE_CONSUMED = frozenset(
     {None, *KEEPS_RAW, *(outcome for outcome, meaning in MEANINGS.items() if meaning.consumed is Consumed.POSSIBLY)}
 )
-"""Outcomes of an attempt that explain a passport given out and never stored: never settled, unknown, or unreadable."""
+"""Outcomes of an attempt that explain a passport given and never stored: not settled, unknown, or unreadable."""
 
 MOST_ROWS_PRINTED = 20
 
 
 @dataclass(frozen=True)
 class Violation:
-    """A promise that does not hold: its number in the design, what happened, and the rows that show it, in words.
+    """A promise that does not hold: its number in ``docs/promises.md``, what happened, and the rows that show it.
 
     ``rows`` name order keys, certificates, attempts and times; never a link.
     """
@@ -54,7 +53,7 @@ class Violation:
     rows: tuple[str, ...]
 
     def __str__(self) -> str:
-        """Say it in lines for a terminal."""
+        """Write it in lines for a terminal."""
         shown = [f"    {row}" for row in self.rows[:MOST_ROWS_PRINTED]]
         more = len(self.rows) - MOST_ROWS_PRINTED
         if more > 0:
@@ -64,10 +63,10 @@ class Violation:
 
 @dataclass(frozen=True)
 class Report:
-    """What a check found. ``given_out`` passports left the platform, ``received`` of them are rows of the ledger.
+    """What a check found. The NMP gave ``given_out`` passports, ``received`` of them are rows of the ledger.
 
-    ``possible`` counts attempts whose outcome is unknown, unreadable or not settled: what was given out lies between
-    ``received`` and ``received + possible``.
+    ``possible`` counts attempts whose outcome is unknown, unreadable or not settled: ``given_out`` is at least
+    ``received`` and at most ``received + possible``.
     """
 
     orders: int
@@ -89,10 +88,9 @@ class Report:
 
 
 def check(warehouse: Connect, history: Sequence[Mapping[str, Any]]) -> Report:
-    """Decides every promise for the ledger that ``warehouse`` opens and a sandbox's whole ``history``.
+    """Decide every promise for the ledger that ``warehouse`` opens and a sandbox's whole ``history``.
 
-    ``history`` is what ``SandboxControl.history()`` gives. Raises ``SafeDatabaseError`` when the warehouse cannot
-    be read.
+    ``history`` is what ``SandboxControl.history()`` gives. Raises SafeDatabaseError if the warehouse cannot be read.
     """
     with safe_errors("The ledger could not be checked"), open_session(warehouse) as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
@@ -101,37 +99,37 @@ def check(warehouse: Connect, history: Sequence[Mapping[str, Any]]) -> Report:
 
 
 def examine(connection: psycopg.Connection[Any], history: Sequence[Mapping[str, Any]]) -> Report:
-    """Decides the same over a connection that is there; what stands while it reads is what it judges."""
+    """Decide the same over an open connection; what it reads is what it judges."""
     with connection.transaction(), connection.cursor(row_factory=dict_row) as cursor:
         found = [violation for rule in RULES if (violation := rule.broken(cursor))]
         attempts = [_Attempt(**row) for row in cursor.execute(sql("attempts"))]
         passports = [_Passport(**row) for row in cursor.execute(sql("passports"))]
         counts = cursor.execute(sql("counts")).fetchone() or {}
-    platform = _Platform.of(history)
-    books = _Books(platform, attempts, passports)
-    found += books.violations()
+    seen = _History.of(history)
+    comparison = _Comparison(seen, attempts, passports)
+    found += comparison.violations()
     return Report(
         **counts,
-        given_out=len(platform.given),
-        received=len(platform.given) - len(books.missing),
+        given_out=len(seen.given),
+        received=len(seen.given) - len(comparison.missing),
         possible=sum(attempt.outcome in MAY_HAVE_CONSUMED for attempt in attempts),
         violations=tuple(sorted(found, key=lambda violation: violation.promise)),
     )
 
 
-# -- what the ledger says of itself ------------------------------------------------------------------------------------
+# -- what the ledger says about itself ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class _Rule:
-    """A query of ``include/sql/checker`` that gives a row for each case that must not be."""
+    """A query of ``sandbox/sql`` that gives a row for each case that must not be."""
 
     promise: int
     query: str
     sentence: str
 
     def broken(self, cursor: "psycopg.Cursor[dict[str, Any]]") -> Violation | None:
-        cursor.execute(sql(f"{self.query}"), {"keeps_raw": [outcome.value for outcome in KEEPS_RAW]})
+        cursor.execute(sql(self.query), {"keeps_raw": [outcome.value for outcome in KEEPS_RAW]})
         rows = tuple(_in_words(row) for row in cursor)
         return Violation(self.promise, self.sentence, rows) if rows else None
 
@@ -140,20 +138,20 @@ RULES = (
     _Rule(1, "two_links_of_an_order", "an order has two live links"),
     _Rule(1, "two_orders_of_a_certificate", "a certificate is live twice"),
     _Rule(1, "two_orders_of_a_link", "a link is live under two certificates"),
-    _Rule(1, "orders_and_passports_disagree", "an order and the passport said to be its do not agree"),
-    _Rule(1, "links_of_an_older_epoch", "a passport of before a reset of its tag can still be handed out"),
+    _Rule(1, "orders_and_passports_disagree", "an order and its passport do not agree"),
+    _Rule(1, "links_of_an_older_epoch", "a passport from before a reset of its tag can still be given to an order"),
     _Rule(1, "two_published_orders_of_a_certificate", "a certificate is published for two orders"),
-    _Rule(3, "answers_not_erased", "a raw answer that was read still stands"),
-    _Rule(4, "fences_used_twice", "a fence was used twice, or an order's fence went back"),
-    _Rule(4, "calls_beside_a_lease", "an order was called for while an earlier call's lease ran"),
+    _Rule(3, "answers_not_erased", "a raw answer that was read was not erased"),
+    _Rule(4, "fences_used_twice", "a fence was used twice, or an order's fence became lower"),
+    _Rule(4, "calls_beside_a_lease", "an order was called for during the lease of an earlier call"),
     _Rule(5, "intents_for_served_orders", "an intent was committed for an order that had a link"),
-    _Rule(5, "intents_after_a_rest", "an intent was begun after its tag's rest"),
-    _Rule(5, "intents_after_a_stop", "an intent was begun after its run's stop"),
-    _Rule(6, "links_not_erased", "a passport ended and its link still stands"),
-    _Rule(7, "intents_during_a_reset", "an intent was begun while its tag was being reset"),
+    _Rule(5, "intents_for_an_empty_tag", "an intent began after its tag was marked empty"),
+    _Rule(5, "intents_after_a_stop", "an intent began after its run stopped"),
+    _Rule(6, "links_not_erased", "a passport ended and its link was not erased"),
+    _Rule(7, "intents_during_a_reset", "an intent began during a reset of its tag"),
     _Rule(7, "links_reset_too_young", "a reset took a link back before its stale_after was over"),
     _Rule(8, "published_disagrees", "what is published is not what the ledger has"),
-    _Rule(8, "days_disagree", "a published day counts other links than stand published"),
+    _Rule(8, "days_disagree", "a published day does not count the links that are published"),
 )
 
 
@@ -169,12 +167,12 @@ def _value(value: Any) -> str:
     return f"{value:.6f}" if isinstance(value, float) else str(value)
 
 
-# -- what the platform says, against the ledger ------------------------------------------------------------------------
+# -- the history against the ledger ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class _Attempt:
-    """One call of the ledger; times are epoch seconds."""
+    """One call in the ledger; times are epoch seconds."""
 
     attempt_id: int
     order_key: str
@@ -187,7 +185,7 @@ class _Attempt:
 
 @dataclass(frozen=True)
 class _Passport:
-    """One passport of the ledger; ``intended_at`` is its call's, None where no call is named."""
+    """One passport in the ledger; ``intended_at`` is the time of its call's intent, None if it has no call."""
 
     passport_id: int
     certificate_id: str
@@ -205,19 +203,19 @@ class _Passport:
 
 @dataclass
 class _Given:
-    """One passport given out; ``times`` has the moment it left its pool, then those at which it was given once more."""
+    """One passport that the NMP gave; ``times`` has when it gave it first, and when it gave it once more."""
 
     seq: int
     tag: str
     key: tuple[str, str]
     times: list[float]
-    unread: list[float]  # those of them that no row of the ledger was matched with
+    unmatched: list[float]  # those of them that belong to no row of the ledger yet
     received: bool = False
 
 
 @dataclass(frozen=True)
-class _Platform:
-    """The history as the checker needs it: requests by tag, passports given, links by replacement, claims."""
+class _History:
+    """The history as the checker needs it: requests by tag, passports given, links of replacements, claims."""
 
     requests: dict[str, list[float]]
     given: list[_Given]
@@ -225,7 +223,7 @@ class _Platform:
     claimed: frozenset[str]
 
     @classmethod
-    def of(cls, history: Iterable[Mapping[str, Any]]) -> "_Platform":
+    def of(cls, history: Iterable[Mapping[str, Any]]) -> "_History":
         requests: dict[str, list[float]] = defaultdict(list)
         given: list[_Given] = []
         latest: dict[tuple[str, str], _Given] = {}
@@ -240,7 +238,7 @@ class _Platform:
                     latest[key] = _Given(entry["seq"], entry["tag"], key, [], [])
                     given.append(latest[key])
                 latest[key].times.append(entry["time"])
-                latest[key].unread.append(entry["time"])
+                latest[key].unmatched.append(entry["time"])
             elif entry["kind"] == "replace" and entry["certificate_id"] is not None:
                 replaced.add(key)
             elif entry["kind"] == "claim" and entry["outcome"] == "done":
@@ -248,35 +246,35 @@ class _Platform:
         return cls(requests, given, frozenset(replaced), frozenset(claimed))
 
 
-class _Books:
-    """The platform's history and the ledger's rows, matched."""
+class _Comparison:
+    """The history and the rows of the ledger, side by side."""
 
-    def __init__(self, platform: _Platform, attempts: Sequence[_Attempt], passports: Sequence[_Passport]) -> None:
-        self._platform = platform
+    def __init__(self, history: _History, attempts: Sequence[_Attempt], passports: Sequence[_Passport]) -> None:
+        self._history = history
         self._passports = passports
         self._calls: dict[str, list[_Attempt]] = defaultdict(list)
         for attempt in attempts:
             if attempt.outcome != AttemptOutcome.NOT_SENT:
                 self._calls[attempt.tag].append(attempt)
         by_key: dict[tuple[str, str], list[_Given]] = defaultdict(list)
-        for given in platform.given:
+        for given in history.given:
             by_key[given.key].append(given)
         self._never_given = [passport for passport in passports if not _was_given(passport, by_key[passport.key])]
-        self.missing = [given for given in platform.given if not given.received]
+        self.missing = [given for given in history.given if not given.received]
 
     def violations(self) -> list[Violation]:
-        """The promises that the two together break."""
+        """Find the promises that the two together break."""
         without_intent, after_lease = self._requests()
         found = (
             (
                 2,
-                "a passport was given out and is forgotten: no row has it, no unknown outcome explains it",
+                "a passport was given and is lost: no row has it, and no unknown outcome explains it",
                 self._lost(),
             ),
-            (2, "a passport was received that the platform never gave for that call", self._invented()),
-            (2, "a passport counts as claimed that nobody claimed", self._claimed_by_nobody()),
-            (3, "a request left without a committed intent", without_intent),
-            (4, "a request left after its intent's lease had ended", after_lease),
+            (2, "a passport was received that the NMP never gave for that call", self._invented()),
+            (2, "a passport is claimed in the ledger, but nobody claimed it", self._claimed_by_nobody()),
+            (3, "a request was sent without a committed intent", without_intent),
+            (4, "a request was sent after the lease of its intent ended", after_lease),
         )
         return [Violation(promise, sentence, tuple(rows)) for promise, sentence, rows in found if rows]
 
@@ -288,7 +286,7 @@ class _Books:
         return [name for tag, moments in by_tag.items() for name in _unmatched(moments, self._explanations(tag))]
 
     def _explanations(self, tag: str) -> list[tuple[float, float]]:
-        """From when until when each call of unknown outcome may have consumed a passport."""
+        """Give the times between which each call of unknown outcome may have consumed a passport."""
         return [
             (call.intended_at, max(call.lease_until, call.answered_at or call.lease_until))
             for call in self._calls[tag]
@@ -300,21 +298,21 @@ class _Books:
             f"certificate_id {passport.certificate_id}, tag {passport.tag}, order_key {passport.order_key}, "
             f"passport_id {passport.passport_id}"
             for passport in self._never_given
-            if passport.key not in self._platform.replaced
+            if passport.key not in self._history.replaced
         ]
 
     def _claimed_by_nobody(self) -> list[str]:
         return [
             f"certificate_id {passport.certificate_id}, order_key {passport.order_key}"
             for passport in self._passports
-            if passport.state == PassportState.CLAIMED and passport.certificate_id not in self._platform.claimed
+            if passport.state == PassportState.CLAIMED and passport.certificate_id not in self._history.claimed
         ]
 
     def _requests(self) -> tuple[list[str], list[str]]:
-        """Requests that had no intent before them, and those of the others that had none whose lease still ran."""
+        """Find the requests without an intent before them, and those of the others without an intent on lease."""
         without_intent: list[str] = []
         after_lease: list[str] = []
-        for tag, moments in self._platform.requests.items():
+        for tag, moments in self._history.requests.items():
             named = [(moment, f"tag {tag}, request at {moment:.6f}") for moment in sorted(moments)]
             calls = self._calls[tag]
             lacking = set(_unmatched(named, [(call.intended_at, float("inf")) for call in calls]))
@@ -325,20 +323,20 @@ class _Books:
 
 
 def _was_given(passport: _Passport, candidates: Iterable[_Given]) -> bool:
-    """Whether the platform gave this link between the row's intent and its commit; takes that moment for this row."""
+    """Say whether the NMP gave this link between the row's intent and its commit; takes that moment for this row."""
     start = -float("inf") if passport.intended_at is None else passport.intended_at - CLOCK_TOLERANCE_SECONDS
     end = passport.received_at + CLOCK_TOLERANCE_SECONDS
     for given in candidates:
-        fitting = [moment for moment in given.unread if start <= moment <= end]
+        fitting = [moment for moment in given.unmatched if start <= moment <= end]
         if fitting:
-            given.unread.remove(fitting[0])
+            given.unmatched.remove(fitting[0])
             given.received = True
             return True
     return False
 
 
 def _unmatched(moments: Iterable[tuple[float, str]], windows: Iterable[tuple[float, float]]) -> list[str]:
-    """The names of the moments that cannot each have a window of their own; the first to close is taken first."""
+    """Name the moments that cannot each have a window of their own; the window that closes first is taken first."""
     coming = sorted(windows, reverse=True)
     open_until: list[float] = []
     alone: list[str] = []
@@ -358,14 +356,14 @@ def _unmatched(moments: Iterable[tuple[float, str]], windows: Iterable[tuple[flo
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; exit code 0 when every promise holds, 1 when one does not, 2 when nobody can say."""
+    """Run the command line; exit code 0 if every promise holds, 1 if one does not, 2 if nobody can say."""
     parser = argparse.ArgumentParser(prog="python -m sandbox.checker", description="Do the ledger's promises hold?")
     parser.add_argument(
         "--warehouse",
         default=os.environ.get("AIRFLOW_CONN_WAREHOUSE", ""),
         help="libpq URI of the warehouse (default: the environment's AIRFLOW_CONN_WAREHOUSE)",
     )
-    parser.add_argument("--sandbox", required=True, help="base URL of the sandbox that stood for the NMP")
+    parser.add_argument("--sandbox", required=True, help="base URL of the sandbox that was the NMP")
     given = parser.parse_args(arguments)
     try:
         report = check(connecting_to(given.warehouse), SandboxControl(given.sandbox).history())

@@ -1,7 +1,6 @@
 """The sandbox's own routes, under /sandbox/: pools, keys, switches, faults, claims, history, counters.
 
-They are open to callers on the loopback address and need no key there; a sandbox that listens elsewhere wants
-``x-sandbox-key`` from everybody else. ``/sandbox/docs`` is the browsable list.
+Callers on the loopback address need no key; all others need ``x-sandbox-key``. ``/sandbox/docs`` lists the routes.
 """
 
 import hmac
@@ -15,14 +14,15 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from sandbox.calls import ActOutcome, CustomerAct, parse_link
 from sandbox.faults import FaultRule
 from sandbox.nmp import NmpApi
-from sandbox.platform import ActOutcome, CustomerAct, Platform, parse_link
+from sandbox.platform import Platform
 from sandbox.switches import Right, Switches
 
 
 class PoolRequest(BaseModel):
-    """A pool: the tags its passports carry, and how many passports it has in all."""
+    """A pool: the tags of its passports, and how many passports it has in all."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -31,7 +31,7 @@ class PoolRequest(BaseModel):
 
 
 class KeyRequest(BaseModel):
-    """A user's new API key; without ``key`` one is made. A former key of the user is revoked."""
+    """A user's new API key; without ``key`` one is made. The former key of the user is revoked."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -41,7 +41,7 @@ class KeyRequest(BaseModel):
 
 
 class LinkRequest(BaseModel):
-    """The passport a customer scans or claims: by its link, or by certificate id and passphrase."""
+    """The passport that a customer scans or claims: by its link, or by certificate id and passphrase."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
@@ -64,22 +64,22 @@ STATUS_OF = {ActOutcome.DONE: 200, ActOutcome.ALREADY_CLAIMED: 409, ActOutcome.N
 
 
 class Control:
-    """The control routes, one method each; ``control_app`` says where they stand."""
+    """The control routes, one method each; ``control_app`` gives them their paths."""
 
     def __init__(self, platform: Platform, nmp: NmpApi):
         self._platform = platform
         self._nmp = nmp
 
     async def health(self) -> dict[str, Any]:
-        """Whether the sandbox answers, its seed, and whether its state was restored from a file."""
+        """Give the status, the seed, and whether the state was restored from a file."""
         return {"status": "ok", "seed": self._platform.seed, "restored": self._platform.restored}
 
     async def put_pool(self, pool: PoolRequest) -> dict[str, int]:
-        """Create a pool or change its size; it shrinks no further than the passports that were handed out."""
+        """Create a pool or change its size; it keeps at least the passports that were given."""
         return self._platform.set_pool(tuple(pool.tags), pool.size)
 
     async def get_keys(self) -> dict[str, list[Right]]:
-        """The users that have a key, and its rights."""
+        """List the users that have a key, and its rights."""
         return self._platform.rights()
 
     async def put_key(self, request: KeyRequest) -> dict[str, str]:
@@ -96,19 +96,19 @@ class Control:
             raise HTTPException(404, f"there is no user {user!r}") from None
 
     async def get_switches(self) -> Switches:
-        """All switches."""
+        """Give all switches."""
         return self._platform.switches
 
     async def set_switches(self, changes: dict[str, Any]) -> Switches:
-        """Change some switches; gives all."""
+        """Change some switches and give all."""
         return self._platform.set_switches(changes)
 
     async def get_faults(self) -> dict[str, list[FaultRule]]:
-        """The mix, and what is left of the queue."""
+        """Give the mix, and what is left of the queue."""
         return {"mix": self._platform.faults.mix, "queue": self._platform.faults.queued}
 
     async def set_faults(self, rules: list[FaultRule]) -> dict[str, list[FaultRule]]:
-        """Replace the mix: each rule strikes its share of the calls, drawn by the seed."""
+        """Replace the mix: each rule strikes its share of the calls, as the seed decides."""
         self._platform.set_faults(rules)
         return await self.get_faults()
 
@@ -122,7 +122,7 @@ class Control:
         self._platform.clear_faults()
 
     async def claim(self, request: LinkRequest) -> JSONResponse:
-        """Claim a passport as its customer: the first claim wins, for good."""
+        """Claim a passport as its customer: the first claim owns it from then on."""
         return self._act(CustomerAct.CLAIM, request)
 
     async def scan(self, request: LinkRequest) -> JSONResponse:
@@ -136,11 +136,11 @@ class Control:
     async def history(
         self, since: Annotated[int, Query(ge=0)] = 0, limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000
     ) -> JSONResponse:
-        """What happened after entry ``since``, oldest first."""
+        """List what happened after entry ``since``, oldest first."""
         return JSONResponse({"entries": self._platform.history(since, limit)})
 
     async def counters(self) -> dict[str, Any]:
-        """Calls by kind, reservations given, claims, faults by kind, passports by tag, calls under way."""
+        """Count calls by kind, reservations given, claims, faults by kind, passports by tag, and calls under way."""
         return {
             **self._platform.counters(),
             "under_way": self._nmp.under_way,
@@ -149,13 +149,13 @@ class Control:
 
 
 def control_app(platform: Platform, nmp: NmpApi, control_key: str | None = None) -> FastAPI:
-    """The FastAPI application of the control routes. ``control_key`` is asked of callers off the loopback address."""
+    """Build the control routes; callers from other addresses than loopback need ``control_key``."""
 
     def may_control(request: Request) -> None:
         local = request.client is not None and ip_address(request.client.host).is_loopback
         given = request.headers.get("x-sandbox-key", "")
         if not local and not (control_key and hmac.compare_digest(given.encode(), control_key.encode())):
-            raise HTTPException(403, "control routes are open on the loopback address, or with the x-sandbox-key")
+            raise HTTPException(403, "control routes need the loopback address or the header x-sandbox-key")
 
     control = Control(platform, nmp)
     routes: list[tuple[str, str, Callable[..., Any]]] = [
@@ -187,7 +187,7 @@ def control_app(platform: Platform, nmp: NmpApi, control_key: str | None = None)
 
 
 async def _say_what_is_wrong(_request: Request, error: Exception) -> JSONResponse:
-    # FastAPI's own answer repeats the input, which may hold a link
+    # FastAPI's own answer repeats the input, which may be a link
     if isinstance(error, RequestValidationError | ValidationError):
         detail: object = [{"field": ".".join(map(str, part["loc"])), "message": part["msg"]} for part in error.errors()]
     else:

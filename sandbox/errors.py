@@ -1,5 +1,5 @@
-"""The one error a person starting the sandbox sees."""
+"""The one error of the sandbox."""
 
 
 class SandboxError(Exception):
-    """The sandbox cannot start or go on; the message is one sentence that names the thing and the next step."""
+    """The sandbox cannot start or continue; the message is one sentence that names the thing and the next step."""

@@ -1,4 +1,4 @@
-"""Faults on demand: which call gets which fault, by a seeded draw or by an explicit queue. No HTTP here."""
+"""Faults on demand: which call gets which fault, by a seeded draw or from a queue. No HTTP here."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class CallKind(StrEnum):
-    """The NMP calls the sandbox answers, by what they do."""
+    """The NMP calls that the sandbox answers, by what they do."""
 
     RESERVE = "reserve"  # GET dispenser/distribution/reserveOne
     RESET = "reset"  # GET dispenser/distribution/resetAll
@@ -27,23 +27,23 @@ class Fault(StrEnum):
     DRIP_HEADERS = "drip_headers"  # so do the headers
     TRUNCATED = "truncated"  # half the body that content-length promised, then the end
     SERVER_ERROR_BEFORE = "server_error_before"  # 5xx, nothing was done
-    SERVER_ERROR_AFTER = "server_error_after"  # 5xx, and yet it was done
+    SERVER_ERROR_AFTER = "server_error_after"  # 5xx, but it was done
     TOO_MANY_REQUESTS = "too_many_requests"  # 429
     UNAVAILABLE = "unavailable"  # 503 with Retry-After
     REDIRECT = "redirect"  # 3xx, by default to the same address: following it calls again
-    HTML_ERROR = "html_error"  # a gateway's page
-    RUBBISH = "rubbish"  # 200 with a body that is no answer
+    HTML_ERROR = "html_error"  # the error page of a gateway
+    RUBBISH = "rubbish"  # 200 with a body that is not an answer
     WRONG_HOST = "wrong_host"  # 200 with a link of another host
-    DUPLICATE = "duplicate"  # a certificate that is live already, with the same link, once more
+    DUPLICATE = "duplicate"  # a certificate that is live, with the same link, once more
 
 
 @dataclass(frozen=True, slots=True)
 class FaultTraits:
-    """What a fault does unless its rule says otherwise: whether the call takes effect, and the status it answers."""
+    """What a fault does unless its rule says otherwise: whether the call takes effect, and the status of the answer."""
 
     commits: bool
-    status: int | None = None  # None: whatever the call itself answers
-    answers: bool = True  # False: not a byte is sent
+    status: int | None = None  # None: the status of the call itself
+    answers: bool = True  # False: no byte is sent
 
 
 TRAITS = {
@@ -69,26 +69,26 @@ DEFAULT_SECONDS = {Fault.HANG: 120.0, Fault.DRIP: 1.0, Fault.DRIP_HEADERS: 1.0}
 
 
 class FaultRule(BaseModel):
-    """When one fault strikes and how. In a mix ``probability`` counts; in the queue ``limit`` says how often."""
+    """When one fault strikes, and how. In a mix, ``probability`` decides; in the queue, ``limit`` says how often."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     fault: Fault
-    call: CallKind = Field(default=CallKind.RESERVE, description="The call it strikes.")
+    call: CallKind = Field(default=CallKind.RESERVE, description="The call that it strikes.")
     tag: str | None = Field(default=None, description="Only calls that name this tag.")
-    probability: float = Field(default=1.0, gt=0, le=1, description="Share of the calls (a mix only).")
-    limit: int | None = Field(default=None, ge=1, description="Strikes at most so often.")
-    burst: int = Field(default=1, ge=1, description="Once struck, so many matching calls in a row (a mix only).")
-    status: int | None = Field(default=None, ge=200, le=599, description="Another status than the fault's own.")
+    probability: float = Field(default=1.0, gt=0, le=1, description="Share of the calls (only in a mix).")
+    limit: int | None = Field(default=None, ge=1, description="How often it strikes at most.")
+    burst: int = Field(default=1, ge=1, description="How many matching calls in a row it strikes (only in a mix).")
+    status: int | None = Field(default=None, ge=200, le=599, description="A status instead of the fault's own.")
     retry_after: int | str | None = Field(default=None, description="Retry-After: seconds or an HTTP date.")
     seconds: float | None = Field(
         default=None, ge=0, description="How long to hang, or the time between two bytes of a drip."
     )
     commit: bool | None = Field(
-        default=None, description="Whether the call takes effect; unset: as the fault is known."
+        default=None, description="Whether the call takes effect; unset: as docs/sandbox.md says for the fault."
     )
     host: str = Field(default="arianee.net", description="The host of a wrong link.")
-    location: str | None = Field(default=None, description="Where a redirect leads; unset: to the same address.")
+    location: str | None = Field(default=None, description="The address of a redirect; unset: the same address.")
 
     @model_validator(mode="after")
     def _fits_its_call(self) -> "FaultRule":
@@ -96,7 +96,7 @@ class FaultRule(BaseModel):
             message = f"fault {self.fault} strikes only reserve, not {self.call}"
             raise ValueError(message)
         if self.fault in RESERVE_ONLY and self.commit is False:
-            message = f"fault {self.fault} is an answer of a call that took effect; leave commit out"
+            message = f"fault {self.fault} answers a call that took effect; leave commit out"
             raise ValueError(message)
         if self.status is not None and TRAITS[self.fault].status is None:
             message = f"fault {self.fault} has no status of its own; leave status out"
@@ -115,19 +115,19 @@ class FaultRule(BaseModel):
 
     @property
     def retry_after_header(self) -> str | None:
-        """The value of Retry-After; a 503 has one by nature."""
+        """The value of Retry-After; a 503 always has one."""
         if self.retry_after is None:
             return "1" if self.fault is Fault.UNAVAILABLE else None
         return str(self.retry_after)
 
     def matches(self, call: CallKind, tags: tuple[str, ...]) -> bool:
-        """Whether the rule is about this call."""
+        """Say whether the rule is for this call."""
         return self.call is call and (self.tag is None or self.tag in tags)
 
 
 @dataclass(slots=True)
 class _Armed:
-    """A rule and how often it struck."""
+    """A rule, and how often it struck."""
 
     rule: FaultRule
     struck: int = 0
@@ -148,10 +148,10 @@ class _Armed:
 
 
 class FaultPlan:
-    """Decides the fault of every call. Not thread-safe: the platform holds its lock around it.
+    """The fault of every call, decided by the seed. Not thread-safe: the platform holds its lock around it.
 
-    The draw of the n-th call of a kind depends on the seed and n alone, so a seed reproduces the schedule
-    whatever the tags and the rules were.
+    The draw of the n-th call of a kind depends on the seed and n alone, so a seed gives the same schedule whatever the
+    tags and the rules are.
     """
 
     def __init__(self, seed: int):
@@ -161,11 +161,11 @@ class FaultPlan:
         self._queue: list[_Armed] = []
 
     def set_mix(self, rules: list[FaultRule]) -> None:
-        """Replace the mix. Raises ValueError when the probabilities of one call add up to more than 1."""
+        """Replace the mix; raises ValueError if the probabilities of one call add up to more than 1."""
         for call in CallKind:
             total = sum(rule.probability for rule in rules if rule.call is call)
             if total > 1 + 1e-9:
-                message = f"the faults of {call} have probabilities that add up to {total:g}, more than 1"
+                message = f"the faults of {call} have probabilities that add up to {total:g}; give at most 1"
                 raise ValueError(message)
         self._mix = [_Armed(rule) for rule in rules]
 
@@ -174,7 +174,7 @@ class FaultPlan:
         self._queue.append(_Armed(rule.model_copy(update={"limit": rule.limit or 1, "burst": 1})))
 
     def clear(self) -> None:
-        """Forget the mix and the queue; the draws go on where they were."""
+        """End the mix and the queue; the draws continue where they were."""
         self._mix = []
         self._queue = []
 
@@ -185,13 +185,13 @@ class FaultPlan:
 
     @property
     def queued(self) -> list[FaultRule]:
-        """What is left in the queue, each with the strikes it has left as its limit."""
+        """What is left in the queue; the limit of each is the number of calls that it will still strike."""
         return [
             armed.rule.model_copy(update={"limit": (armed.rule.limit or 1) - armed.struck}) for armed in self._queue
         ]
 
     def draw(self, call: CallKind, tags: tuple[str, ...], *, can_repeat: bool) -> FaultRule | None:
-        """The fault of the next call of this kind, or None. ``can_repeat``: a certificate is live to hand out twice."""
+        """Decide the fault of the next call, or None; ``can_repeat``: there is a live certificate to give again."""
         self._drawn[call] += 1
 
         def strikes(armed: _Armed) -> bool:
@@ -208,15 +208,15 @@ class FaultPlan:
         return rule
 
     def _drawn_from_mix(self, call: CallKind) -> list[_Armed]:
-        """The rule that the lot of this call falls on, if any; each rule has its own stretch of [0, 1)."""
-        lot = self._lot(call)
+        """Find the rule for the number that this call drew, if any; each rule has its own part of [0, 1)."""
+        drawn = self._number(call)
         for armed in self._mix:
             if armed.rule.call is call:
-                lot -= armed.rule.probability
-                if lot < 0:
+                drawn -= armed.rule.probability
+                if drawn < 0:
                     return [armed]
         return []
 
-    def _lot(self, call: CallKind) -> float:
+    def _number(self, call: CallKind) -> float:
         digest = blake2b(f"{self._seed}/{call}/{self._drawn[call]}".encode(), digest_size=8).digest()
         return float(int.from_bytes(digest) / 2**64)

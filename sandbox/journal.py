@@ -1,8 +1,7 @@
-"""The sandbox's memory over a restart: an append-only file of what it was told to do, replayed at start.
+"""The state file of the sandbox: every command, appended before its answer is sent and replayed at the next start.
 
-A line is handed to the operating system before the answer leaves, so a SIGKILL loses nothing that anybody was
-told. (It is not synced to the disk: a machine that loses power may lose the last lines.) The file holds links
-claimed and hashes of keys; it is readable by its owner only.
+So a SIGKILL loses nothing that was answered. (The file is not synced to the disk: if the machine loses power, the last
+lines may be lost.) It holds passphrases of claimed links and hashes of keys; only its owner can read it.
 """
 
 import fcntl
@@ -31,7 +30,7 @@ class Journal:
             message = f"the state file {path} cannot be opened ({error.strerror}); name a file in a writable folder"
             raise SandboxError(message) from None
         if not stat.S_ISREG(os.fstat(self._fd).st_mode):
-            message = f"the state file {path} is no regular file; name a file in a writable folder"
+            message = f"the state file {path} is not a regular file; name a file in a writable folder"
             raise SandboxError(message)
         os.fchmod(self._fd, 0o600)
         try:
@@ -41,7 +40,10 @@ class Journal:
             raise SandboxError(message) from None
 
     def events(self) -> Iterator[dict[str, Any]]:
-        """Every event in order; a last line that was cut short is dropped from the file: its answer never left."""
+        """Give every event in order; an incomplete last line is removed from the file: its answer was not sent.
+
+        Raises SandboxError for a line that is not an event.
+        """
         whole = 0
         with os.fdopen(os.dup(self._fd), "rb") as file:
             file.seek(0)
@@ -53,25 +55,25 @@ class Journal:
                 except ValueError:
                     event = None
                 if not isinstance(event, dict):
-                    message = f"line {number} of the state file {self.path} is no sandbox event; name another file"
+                    message = f"line {number} of the state file {self.path} is not a sandbox event; name another file"
                     raise SandboxError(message)
                 whole += len(line)
                 yield event
         os.ftruncate(self._fd, whole)
 
     def append(self, event: dict[str, Any]) -> None:
-        """Write one event. A sandbox that cannot write ends at once, as if killed: nobody hears what is not kept."""
+        """Write one event; if that fails, end the process at once, so that nothing is answered that is not kept."""
         line = json.dumps(event, separators=(",", ":")).encode() + b"\n"
         try:
             while line:
                 line = line[os.write(self._fd, line) :]
         except OSError as error:
             sys.stderr.write(
-                f"the state file {self.path} cannot be written ({error.strerror}); free space and restart\n"
+                f"the state file {self.path} cannot be written ({error.strerror}); free some space and restart\n"
             )
             sys.stderr.flush()
             os._exit(1)
 
     def close(self) -> None:
-        """Close the file and give up its lock."""
+        """Close the file and release its lock."""
         os.close(self._fd)

@@ -1,8 +1,8 @@
-"""The NMP's HTTP routes, as a bare ASGI application: it must answer thousands of calls a second.
+"""The NMP's HTTP routes, as an ASGI application without a framework: it must answer thousands of calls a second.
 
 It follows the pages individual-links, reset-reserved-nfts, get-nfts-list-by-tags, count-nfts-by-tags and
 make-your-certificate-claimable of the public NMP documentation (v1.7 to v2.1).
-Nothing here is logged: paths hold tags, bodies and answers hold links.
+Nothing here is logged: paths have tags, bodies and answers have links.
 """
 
 import asyncio
@@ -13,8 +13,10 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl
 
+from sandbox.answers import bad_request
+from sandbox.calls import Call, LinkFormat
 from sandbox.faults import CallKind, Fault
-from sandbox.platform import Answer, Call, LinkFormat, Platform
+from sandbox.platform import Platform
 from sandbox.switches import TagRule
 from sandbox.wire import Receive, Scope, Send, send_answer, send_whole
 
@@ -23,7 +25,7 @@ MOST_REQUEST_ID = 100  # bytes
 
 
 class BadRequestError(Exception):
-    """A request the NMP's page does not allow; the message is for the caller."""
+    """A request that the NMP's pages do not allow; the message is for the caller."""
 
     def __init__(self, message: str, status: int = 400):
         super().__init__(message)
@@ -31,7 +33,7 @@ class BadRequestError(Exception):
 
 
 class NmpApi:
-    """Reads a call, waits its latency around its effect, and sends what the platform answers."""
+    """Reads a call, waits for its latency, and sends what the platform answers."""
 
     def __init__(self, platform: Platform):
         self._platform = platform
@@ -46,8 +48,7 @@ class NmpApi:
         try:
             call = await self._read(scope, receive)
         except BadRequestError as error:
-            body = json.dumps({"message": str(error)}).encode()
-            await send_whole(Answer(error.status, body, "application/json; charset=utf-8"), send)
+            await send_whole(bad_request(str(error), error.status), send)
         else:
             await self._serve(call, scope, receive, send)
         finally:
@@ -56,7 +57,7 @@ class NmpApi:
     async def _serve(self, call: Call, scope: Scope, receive: Receive, send: Send) -> None:
         shortest, longest = self._platform.switches.latency_ms
         latency = self._latency.uniform(shortest, longest) / 1000 if longest else 0.0
-        if latency:  # half before the effect and half after: a caller can be killed on either side of it
+        if latency:  # half before the effect and half after, so that a caller can be killed before and after it
             await asyncio.sleep(latency / 2)
         answer = self._platform.call(call)
         if latency:
@@ -104,7 +105,7 @@ async def _body(receive: Receive) -> Any:
     try:
         return json.loads(body)
     except ValueError:
-        text = "the body is no JSON"
+        text = "the body is not JSON"
         raise BadRequestError(text) from None
 
 

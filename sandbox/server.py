@@ -1,4 +1,4 @@
-"""Start a sandbox as a process of its own and steer it: for tests, chaos runs and the local stack."""
+"""Start a sandbox as its own process and control it: for tests, chaos runs and the local stack."""
 
 import json
 import subprocess
@@ -11,9 +11,10 @@ from typing import IO, Any
 
 import requests
 
+from sandbox.calls import ActOutcome
 from sandbox.errors import SandboxError
 from sandbox.faults import FaultRule
-from sandbox.platform import DEFAULT_KEY, ActOutcome
+from sandbox.platform import DEFAULT_KEY
 from sandbox.switches import Right
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,7 +22,7 @@ TIMEOUT_SECONDS = 30
 
 
 class SandboxControl:
-    """The /sandbox/ routes of a running sandbox. Every method raises SandboxError with the sandbox's reason."""
+    """The control routes of a running sandbox. Every method raises SandboxError with the sandbox's reason."""
 
     def __init__(self, base_url: str, control_key: str | None = None):
         self.base_url = base_url.rstrip("/")
@@ -31,15 +32,15 @@ class SandboxControl:
             self._session.headers["x-sandbox-key"] = control_key
 
     def health(self) -> dict[str, Any]:
-        """Status, seed, and whether the state was restored from its file."""
+        """Give the status, the seed, and whether the state was restored from its file."""
         return self._json("GET", "health")
 
     def create_pool(self, tags: str | list[str], size: int) -> dict[str, int]:
-        """Create or resize the pool of passports with exactly these tags; its size, reserved, claimed and free."""
+        """Create or resize the pool of passports with exactly these tags; gives size, reserved, claimed and free."""
         return self._json("PUT", "pools", {"tags": [tags] if isinstance(tags, str) else tags, "size": size})
 
     def add_key(self, user: str, rights: list[Right] | None = None, key: str | None = None) -> str:
-        """Give a user an API key (rights unset: all), revoking a former one; the key."""
+        """Give a user an API key (rights unset: all), which revokes the former one; gives the key."""
         wanted = list(Right) if rights is None else rights
         return str(self._json("PUT", "keys", {"user": user, "rights": wanted, "key": key})["key"])
 
@@ -48,11 +49,11 @@ class SandboxControl:
         self._send("DELETE", f"keys/{user}")
 
     def switches(self) -> dict[str, Any]:
-        """All switches."""
+        """Give all switches."""
         return self._json("GET", "switches")
 
     def set_switches(self, **changes: Any) -> dict[str, Any]:
-        """Change some switches; all of them as they are now."""
+        """Change some switches and give all."""
         return self._json("PATCH", "switches", changes)
 
     def set_faults(self, rules: list[FaultRule] | list[dict[str, Any]]) -> None:
@@ -64,7 +65,7 @@ class SandboxControl:
         self._send("POST", "faults/queue", {"fault": fault, "limit": times, **options})
 
     def faults(self) -> dict[str, list[dict[str, Any]]]:
-        """The mix, and what is left of the queue."""
+        """Give the mix, and what is left of the queue."""
         return self._json("GET", "faults")
 
     def clear_faults(self) -> None:
@@ -74,15 +75,15 @@ class SandboxControl:
     def claim(
         self, link: str | None = None, *, certificate_id: Any = None, passphrase: str | None = None
     ) -> ActOutcome:
-        """Claim a passport as its customer would: done, already_claimed or not_valid."""
+        """Claim a passport as its customer."""
         return self._act("claim", link, certificate_id, passphrase)
 
     def scan(self, link: str | None = None, *, certificate_id: Any = None, passphrase: str | None = None) -> ActOutcome:
-        """Scan a link without claiming."""
+        """Scan a link as its customer, without claiming."""
         return self._act("scan", link, certificate_id, passphrase)
 
     def history(self, since: int = 0) -> list[dict[str, Any]]:
-        """Every entry after number ``since``, oldest first (``HistoryEntry`` in platform.py)."""
+        """List every entry after number ``since``, oldest first (``HistoryEntry`` in calls.py)."""
         return list(self._pages(since))
 
     def _pages(self, since: int) -> Iterator[dict[str, Any]]:
@@ -91,7 +92,7 @@ class SandboxControl:
             since = entries[-1]["seq"]
 
     def counters(self) -> dict[str, Any]:
-        """Requests by kind, reservations given, faults by kind, calls under way, and every tag's passports."""
+        """Count requests by kind, reservations given, faults by kind, calls under way, and every tag's passports."""
         return self._json("GET", "counters")
 
     def _act(self, route: str, link: str | None, certificate_id: Any, passphrase: str | None) -> ActOutcome:
@@ -122,7 +123,7 @@ def _plain(rule: FaultRule | dict[str, Any]) -> dict[str, Any]:
 
 
 class SandboxServer:
-    """A sandbox process on the loopback address; it ends with this process, and with the block it is used in::
+    """A sandbox process on the loopback address; it ends with this process, and with its ``with`` block::
 
     with SandboxServer() as sandbox:
         base_url = sandbox.start(seed=7)
@@ -134,7 +135,7 @@ class SandboxServer:
     def __init__(self) -> None:
         self.base_url = ""
         self._process: subprocess.Popen[str] | None = None
-        self._words: IO[str] | None = None  # what it says on standard error
+        self._stderr: IO[str] | None = None
         self._arguments: list[str] = []
         self._port = 0
 
@@ -145,9 +146,9 @@ class SandboxServer:
         seed: int | None = None,
         config: Path | str | dict[str, Any] | None = None,
     ) -> str:
-        """Start it (port 0: any free one) and give its base URL. Raises SandboxError with its reason if it cannot.
+        """Start it (port 0: any free one) and give its base URL; raises SandboxError if it cannot start.
 
-        ``config`` is a JSON file, or what one would hold; see ``SandboxConfig``.
+        ``config`` is a JSON file or its content; see ``SandboxConfig``.
         """
         self._arguments = []
         if state is not None:
@@ -164,15 +165,15 @@ class SandboxServer:
         return self._launch(port, self._arguments)
 
     def restart(self) -> str:
-        """Start it again on the same port with the same state file, stopping it first if it runs; its base URL.
+        """Start it again on the same port with the same state file, after stopping it; gives its base URL.
 
-        A configuration given as a dict is not read again: with a state it would be ignored anyway.
+        A configuration given as a dict is not read again: with a state file it would have no effect.
         """
         self.stop()
         return self._launch(self._port, self._arguments)
 
     def stop(self) -> None:
-        """End it by SIGTERM and wait; nothing if it does not run."""
+        """End it by SIGTERM and wait; do nothing if it does not run."""
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
             try:
@@ -190,33 +191,33 @@ class SandboxServer:
 
     @property
     def pid(self) -> int | None:
-        """Its process id while it was started and not stopped."""
+        """Its process id, None while it is stopped."""
         return self._process.pid if self._process else None
 
     def control(self) -> SandboxControl:
-        """A client of its control routes."""
+        """Give a client of its control routes."""
         return SandboxControl(self.base_url)
 
     def _launch(self, port: int, arguments: list[str]) -> str:
         if self._process is not None and self._process.poll() is None:
-            message = f"the sandbox at {self.base_url} runs already; stop it first"
+            message = f"the sandbox at {self.base_url} is already running; stop it first"
             raise SandboxError(message)
-        self._words = tempfile.TemporaryFile("w+")  # noqa: SIM115 - lives as long as the process
+        self._stderr = tempfile.TemporaryFile("w+")  # noqa: SIM115 - open as long as the process
         self._process = subprocess.Popen(  # noqa: S603 - our own module, no shell
             [sys.executable, "-m", "sandbox", "--port", str(port), "--end-with-stdin", *arguments],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._words,
+            stderr=self._stderr,
             text=True,
         )
         first_line = self._process.stdout.readline().strip() if self._process.stdout else ""
         if not first_line:
             self._process.wait(TIMEOUT_SECONDS)
-            self._words.seek(0)
-            reason = self._words.read().strip()
+            self._stderr.seek(0)
+            reason = self._stderr.read().strip()
             self._close()
-            raise SandboxError(reason or "the sandbox ended without a word")
+            raise SandboxError(reason or "the sandbox ended without a message; start it by hand: python -m sandbox")
         self.base_url = first_line
         self._port = int(first_line.rsplit(":", 1)[1])
         return self.base_url
@@ -224,7 +225,7 @@ class SandboxServer:
     def _close(self) -> None:
         if self._process is None:
             return
-        for pipe in (self._process.stdin, self._process.stdout, self._words):
+        for pipe in (self._process.stdin, self._process.stdout, self._stderr):
             if pipe is not None:
                 pipe.close()
         self._process = None

@@ -1,4 +1,4 @@
-"""Every point the NMP's documentation leaves open, as a switch; the defaults are the documented examples."""
+"""Every point that the NMP's documentation leaves open, as a switch; the defaults are the documented examples."""
 
 from enum import StrEnum
 from typing import Any
@@ -14,21 +14,21 @@ class Right(StrEnum):
 
 
 class DeeplinkForm(StrEnum):
-    """How ``deeplink`` stands in a linkObject: reserveOne documents an object, the kiosk a string."""
+    """The form of ``deeplink`` in a linkObject: reserveOne documents an object, the kiosk a string."""
 
     OBJECT = "object"
     STRING = "string"
 
 
 class AfterReset(StrEnum):
-    """The passphrase of a passport that was reset, when it is handed out again."""
+    """The passphrase of a passport that was reset, when it is given again."""
 
     KEPT = "kept"
-    NEW = "new"  # the former link ends when the new one is handed out
+    NEW = "new"  # the former link ends when the new one is given
 
 
 class ReturnsTo(StrEnum):
-    """Where a passport that was reset stands in its pool."""
+    """Where a passport that was reset goes in its pool."""
 
     FRONT = "front"
     BACK = "back"
@@ -56,7 +56,7 @@ class ConsumeOn(StrEnum):
 
 
 class Refusal(BaseModel):
-    """What a caller who may not call is told."""
+    """The answer to a caller who may not call."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -65,47 +65,45 @@ class Refusal(BaseModel):
 
 
 class Switches(BaseModel):
-    """The readings of the NMP's open points; numbers are those of "Not written" in its description."""
+    """How the sandbox reads what the NMP's documentation leaves open."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    auto_pool: bool = Field(default=True, description="A tag seen for the first time by reserveOne gets a pool.")
+    auto_pool: bool = Field(default=True, description="A tag that reserveOne sees for the first time gets a pool.")
     auto_pool_size: int = Field(default=100_000, ge=1, description="The size of such a pool.")
 
-    ids_as_strings: bool = Field(default=False, description="certificateId as a string (7).")
-    extra_fields: bool = Field(default=False, description="Answers carry a field nobody documented (7).")
-    deeplink: DeeplinkForm = Field(default=DeeplinkForm.OBJECT, description="deeplink as an object or a plain string.")
+    ids_as_strings: bool = Field(default=False, description="certificateId as a string.")
+    extra_fields: bool = Field(default=False, description="Answers have a field that is not documented.")
+    deeplink: DeeplinkForm = Field(default=DeeplinkForm.OBJECT, description="deeplink as an object or a string.")
     link_fields: int = Field(
-        default=2, ge=2, le=4, description="Comma fields in a link: id, passphrase, protocol, issuer (7)."
+        default=2, ge=2, le=4, description="Comma fields in a link: id, passphrase, protocol, issuer."
     )
     link_method: bool = Field(default=False, description="Links have the method segment requestOwnership/.")
     link_host: str = Field(default="test.arianee.net", min_length=1, description="The host of the links.")
     link_query: str = Field(default="", description="A query string that links end with, without its question mark.")
     trailing_newline: bool = Field(default=False, description="A text link ends with a newline.")
-    link_content_type: str = Field(default="text/plain; charset=utf-8", description="Content type of format=link (7).")
+    link_content_type: str = Field(default="text/plain; charset=utf-8", description="Content type of format=link.")
     object_content_type: str = Field(
-        default="application/json; charset=utf-8", description="Content type of JSON answers (7)."
+        default="application/json; charset=utf-8", description="Content type of JSON answers."
     )
 
     passphrase_length: int = Field(
-        default=12, ge=12, le=64, description="Characters of a passphrase made by the platform."
+        default=12, ge=12, le=64, description="Characters of a passphrase that the platform makes."
     )
     passphrase_digits: bool = Field(default=False, description="Passphrases are all digits.")
-    passphrase_after_reset: AfterReset = Field(default=AfterReset.KEPT, description="Passphrase after a reset (3).")
+    passphrase_after_reset: AfterReset = Field(default=AfterReset.KEPT, description="Passphrase after a reset.")
     reset_returns_to: ReturnsTo = Field(
         default=ReturnsTo.FRONT, description="Front: the next order gets a reset passport."
     )
-    reset_scope: ResetScope = Field(default=ResetScope.ALL, description="What resetAll resets (5).")
+    reset_scope: ResetScope = Field(default=ResetScope.ALL, description="What resetAll resets.")
     reset_right: Right | None = Field(
-        default=Right.CERT_CREATE, description="The right resetAll needs; null: any key (5)."
+        default=Right.CERT_CREATE, description="The right that resetAll needs; null: any key."
     )
-    tag_rule: TagRule = Field(default=TagRule.AND, description="What several tags mean to reserveOne and resetAll (4).")
-    consume_on: ConsumeOn = Field(default=ConsumeOn.CALL, description="What takes a passport from the pool (9).")
-    reserve_claimed: bool = Field(
-        default=False, description="reserveOne hands out claimed passports of the pool too (8)."
-    )
+    tag_rule: TagRule = Field(default=TagRule.AND, description="What several tags mean to reserveOne and resetAll.")
+    consume_on: ConsumeOn = Field(default=ConsumeOn.CALL, description="What takes a passport from the pool.")
+    reserve_claimed: bool = Field(default=False, description="reserveOne gives claimed passports of the pool too.")
     mining_seconds: float = Field(
-        default=0.0, ge=0, description="How long an old link still claims after its replacement."
+        default=0.0, ge=0, description="Seconds in which an old link still claims after its replacement."
     )
 
     no_key: Refusal = Field(
@@ -119,7 +117,7 @@ class Switches(BaseModel):
     )
 
     latency_ms: tuple[float, float] = Field(
-        default=(0.0, 0.0), description="Time an answer takes: from, to; a number fixes it."
+        default=(0.0, 0.0), description="Milliseconds that an answer takes: least and most, or one number."
     )
 
     @field_validator("latency_ms", mode="before")
@@ -139,6 +137,6 @@ class Switches(BaseModel):
     @classmethod
     def _printable(cls, value: str) -> str:
         if not value.isascii() or not value.isprintable():
-            message = "a content type is printable ASCII"
+            message = "a content type may only have printable ASCII characters"
             raise ValueError(message)
         return value

@@ -1,4 +1,4 @@
-"""How an answer goes over the socket, whole or struck by a fault. The only place that touches transports."""
+"""How an answer goes over the socket, complete or with a fault. No other module uses transports."""
 
 import asyncio
 import socket
@@ -10,8 +10,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from sandbox.answers import Answer
 from sandbox.faults import Fault
-from sandbox.platform import Answer
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -19,20 +19,20 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 TRANSPORT = "sandbox.transport"
-LINGER_ZERO = struct.pack("ii", 1, 0)  # close() then sends RST instead of FIN
+LINGER_ZERO = struct.pack("ii", 1, 0)  # makes close() send RST instead of FIN
 
 
 class SandboxProtocol(HttpToolsProtocol):
     """uvicorn's HTTP protocol, which also hands the connection's transport to the application."""
 
     def on_message_begin(self) -> None:
-        """Put the transport where ``send_answer`` finds it."""
+        """Keep the transport where ``send_answer`` finds it."""
         super().on_message_begin()
         self.scope["extensions"] = {TRANSPORT: self.transport}  # type: ignore[dict-item]
 
 
 async def send_answer(answer: Answer, scope: Scope, receive: Receive, send: Send) -> None:
-    """Send an answer the way its fault wants it; without a fault, or one of content only, whole."""
+    """Send an answer as its fault says; complete, if it has no fault or one of content only."""
     fault = answer.fault.fault if answer.fault else None
     if answer.fault is None or fault not in _AT_THE_SOCKET:
         await send_whole(answer, send)
@@ -64,7 +64,7 @@ async def _gone(receive: Receive) -> None:
 
 
 async def _wait(gone: asyncio.Future[None], seconds: float) -> bool:
-    """Wait so long, or less if the caller leaves; whether the caller is still there."""
+    """Wait for some seconds, or until the caller disconnects; gives whether the caller is still connected."""
     with suppress(TimeoutError):
         await asyncio.wait_for(asyncio.shield(gone), seconds)
     return not gone.done()
@@ -99,10 +99,10 @@ async def _drip_all(transport: asyncio.Transport, answer: Answer, pause: float, 
 
 
 async def _drip_bytes(transport: asyncio.Transport, data: bytes, pause: float, gone: asyncio.Future[None]) -> None:
-    for place in range(len(data)):
+    for position in range(len(data)):
         if not await _wait(gone, pause):
             return
-        transport.write(data[place : place + 1])
+        transport.write(data[position : position + 1])
     transport.close()
 
 

@@ -42,7 +42,7 @@ class Secrets:
         with tempfile.TemporaryDirectory() as folder:
             journal = shutil.copy(stack.sandbox_journal, folder)
             platform = Platform(journal=Journal(Path(journal)))
-        return cls([*platform._passphrases, stack.sandbox_key])
+        return cls([*platform.pools.passphrases, stack.sandbox_key])
 
     def files_with_one(self, files: Iterable[Path]) -> list[Path]:
         """Those of the files in which a secret stands; grep looks for all of them at once."""

@@ -14,11 +14,11 @@ _SCHEMES = ("http", "https")
 
 
 class NmpHook(BaseHook):
-    """Speaks to the passport platform.
+    """The hook of the NMP.
 
-    The connection's host is the base URL with its scheme, its password the API key. Its extra may hold ``environment``
+    The connection's host is the base URL with its scheme, its password the API key. Its extra may have ``environment``
     (``test`` or ``production``) and ``link_hosts`` (a list, or one string with commas); unset, they accept any link.
-    All of these are understood::
+    All of these forms work::
 
         {"conn_type": "http", "host": "https://nmp.example/base", "password": "KEY", "extra": {"environment": "test"}}
         http://:KEY@https%3A%2F%2Fnmp.example%2Fbase/?environment=test
@@ -37,11 +37,11 @@ class NmpHook(BaseHook):
         self.nmp_conn_id = nmp_conn_id
 
     def nmp_connection(self) -> NmpConnection:
-        """The checked connection; raises NmpConfigurationError, one sentence of what is wrong, never the key."""
+        """Read and check the connection; raises NmpConfigurationError, one sentence that never holds the key."""
         try:
             connection = self.get_connection(self.nmp_conn_id)
         except AirflowException:
-            # Airflow's own message on a URI that it cannot parse holds the URI, and so the key.
+            # Airflow's own message for a URI that it cannot parse holds the URI, so the key too.
             message = (
                 f"the connection {self.nmp_conn_id} is not defined or cannot be parsed: set "
                 f"AIRFLOW_CONN_{self.nmp_conn_id.upper()}, or add it in the UI, with the base URL as host and the API "
@@ -54,15 +54,15 @@ class NmpHook(BaseHook):
         )
 
     def client(self, **options: Any) -> NmpClient:
-        """A client for the connection; options go to NmpClient. Raises NmpConfigurationError."""
+        """Build a client for the connection; options go to NmpClient. Raises NmpConfigurationError."""
         return NmpClient(self.nmp_connection(), **options)
 
     def get_conn(self) -> NmpClient:
-        """The client, under the name that every hook has for it."""
+        """Build a client, under the name that every hook has for this."""
         return self.client()
 
     def test_connection(self) -> tuple[bool, str]:
-        """Whether host and key work, and a sentence for a person; reserves nothing."""
+        """Try host and key without reserving; gives whether they work, and a sentence for a person."""
         try:
             client = self.client()
         except NmpConfigurationError as problem:
@@ -76,10 +76,10 @@ class NmpHook(BaseHook):
 
 
 def _base_url(connection: Connection) -> str:
-    """The base URL from host, port and schema.
+    """Build the base URL from host, port and schema.
 
-    A URI's path arrives as the schema. A schema of ``http`` or ``https`` is, as in Airflow's HttpHook, the scheme of a
-    host that has none.
+    Airflow puts the path of a URI into the schema. A schema of ``http`` or ``https`` is, as in Airflow's HttpHook, the
+    scheme of a host that has none.
     """
     host = (connection.host or "").strip()
     schema = (connection.schema or "").strip("/")
@@ -92,7 +92,7 @@ def _base_url(connection: Connection) -> str:
         scheme, rest = kind, host
     authority, _, base = rest.partition("/")
     if authority.count(":") > 1 and not authority.startswith("["):
-        authority = f"[{authority}]"  # Airflow strips the brackets of an IPv6 address
+        authority = f"[{authority}]"  # Airflow removes the brackets of an IPv6 address
     if connection.port is not None and not authority.rpartition("]")[2].count(":"):
         authority = f"{authority}:{connection.port}"
     return "/".join(part for part in (f"{scheme}://{authority}", base.strip("/"), path) if part)
@@ -106,7 +106,9 @@ def _extra(connection: Connection) -> dict[str, Any]:
     except ValueError:
         extra = None
     if not isinstance(extra, dict):
-        message = f"the extra of the connection {connection.conn_id} is no JSON object"
+        message = (
+            f"the extra of the connection {connection.conn_id} is not a JSON object: leave it empty or write {{…}}"
+        )
         raise NmpConfigurationError(message)
     return extra
 
@@ -121,6 +123,6 @@ def _link_hosts(extra: dict[str, Any]) -> list[str]:
     if isinstance(hosts, str):
         return hosts.split(",")
     if not isinstance(hosts, list) or not all(isinstance(host, str) for host in hosts):
-        message = "link_hosts of the connection nmp is neither a list of host names nor one string with commas"
+        message = "link_hosts of the connection nmp is neither a list nor a string: write host names with commas"
         raise NmpConfigurationError(message)
     return hosts

@@ -1,4 +1,4 @@
--- Raw answers that were read, or belong to no call, and still stand; only those that nobody can read may.
+-- Raw answers that were read, or belong to no call, and were not erased; only those that cannot be read may stay.
 select
     kept.attempt_id,
     call.order_key,

@@ -1,4 +1,4 @@
--- Every call that may have left, with its times as epoch seconds, to be held against the platform's history.
+-- Every call that may have been sent, with its times as epoch seconds, to compare with the history of the sandbox.
 select
     attempt_id,
     order_key,

@@ -1,4 +1,4 @@
--- Calls of one order, one begun while the other was neither answered nor past its lease.
+-- Calls for one order, the later one begun before the other was answered and before its lease ended.
 select
     former.order_key,
     former.attempt_id as former_attempt_id,

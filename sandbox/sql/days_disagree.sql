@@ -1,4 +1,4 @@
--- Published days that count other orders than stand published, although no change of theirs waits for its first load.
+-- Published days that do not count the orders that are published, although none of their changes waits for its first load.
 with standings as (
     select
         known.business_day,
@@ -22,7 +22,7 @@ select
     day.business_day,
     day.complete,
     day.orders,
-    day.published as said_to_be_published,
+    day.published as counted,
     coalesce(standings.published, 0) as published
 from passport.days as day
 left join standings on day.business_day = standings.business_day

@@ -1,4 +1,4 @@
--- Intents of a run attempt that had already stopped calling.
+-- Intents of a run start that had already stopped calling.
 select
     call.order_key,
     call.attempt_id,

@@ -1,5 +1,5 @@
--- Intents for an order that had a link at that time. A link is had from its answer, or, where a spare was given, from
--- the order's reservation; it is lost when it ends, and, where it was claimed after a reset, had again from the claim.
+-- Intents for an order that had a link at that time. An order has a link from its answer on, or, if it got a spare, from
+-- its reservation on. It loses the link when that ends, and has it again if it is claimed after a reset.
 with links as (
     select
         held.order_key,

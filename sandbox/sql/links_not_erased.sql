@@ -1,4 +1,4 @@
--- Passports that ended and whose link still stands.
+-- Passports that ended and whose link was not erased.
 select
     certificate_id,
     order_key,

@@ -1,4 +1,4 @@
--- Passports that could still be handed out although their tag was reset after they were asked for.
+-- Passports that can still be given to an order although their tag was reset after the call for them.
 select
     held.certificate_id,
     held.order_key,

@@ -1,5 +1,5 @@
--- Links that a reset took back before their campaign's stale_after was over. Only orders that stay reset: one that waits
--- again follows its campaign, and may have got a longer stale_after since.
+-- Links that a reset took back before their campaign's stale_after was over. Only orders that are still reset: one that
+-- waits again follows its campaign, which may have a longer stale_after now.
 select
     held.certificate_id,
     held.order_key,

@@ -1,4 +1,4 @@
--- Orders that say they have a link and do not, and passports that are said to be an order's that does not have them.
+-- Orders without the passport that their state requires, and passports of an order that does not have them.
 with owned as (
     select
         passport_id,

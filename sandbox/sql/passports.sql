@@ -1,4 +1,4 @@
--- Every passport received, with when it was asked for and when it was committed, as epoch seconds; never its link.
+-- Every passport received, with the times of its intent and of its commit as epoch seconds; never its link.
 select
     held.passport_id,
     held.certificate_id,

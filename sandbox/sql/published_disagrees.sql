@@ -1,4 +1,4 @@
--- Published rows that say other than the ledger, although no change waits to be loaded; links are compared in the server.
+-- Published rows that differ from the ledger, although no change waits to be loaded; the server compares the links.
 select
     held.certificate_id as ledger_certificate_id,
     shown.certificate_id as published_certificate_id,

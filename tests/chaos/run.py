@@ -19,9 +19,9 @@ from include.warehouse.migrate import migrate
 from local.processes import LocalStackError, wait_until
 from local.source_table import load_csv
 from local.stack import Ports, Stack
+from sandbox.calls import ActOutcome
 from sandbox.checker import check
 from sandbox.errors import SandboxError
-from sandbox.platform import ActOutcome
 from sandbox.server import SandboxControl
 from tests.canaries import leaks
 from tests.chaos.turmoil import FAULTS, LATENCY_MILLISECONDS, Killer

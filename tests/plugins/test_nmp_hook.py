@@ -98,11 +98,11 @@ def test_a_key_with_characters_of_urls_arrives_whole(monkeypatch: pytest.MonkeyP
         (as_json(host=f"https://:{KEY}@nmp.example"), "put the API key into the password"),
         (as_json(host="https://nmp.example", extra={"environment": "prod"}), "use test, production, or leave it out"),
         (f"https://:{KEY}@nmp.example?environment=Test", "use test, production, or leave it out"),
-        (as_json(host="https://nmp.example", extra={"link_hosts": 5}), "neither a list of host names nor one string"),
+        (as_json(host="https://nmp.example", extra={"link_hosts": 5}), "neither a list nor a string: write host names"),
         (as_json(host="https://nmp.example", extra={"link_hosts": ["https://a.b"]}), "write host names alone"),
         (
             as_json(host="https://nmp.example", extra='["environment"]'),
-            "the connection nmp is no JSON object",
+            "the connection nmp is not a JSON object",
         ),
     ],
 )

@@ -139,7 +139,7 @@ def test_an_intent_that_is_committed_after_its_call_is_caught(shop: Shop) -> Non
     intent = shop.here.intend(run, "A1")
     shop.here.answer(intent, read_answer(raw, LinkRules()))
     found = shop.broken()
-    promise, (row,) = found["a request left without a committed intent"]
+    promise, (row,) = found["a request was sent without a committed intent"]
     assert promise == 3
     assert row.startswith("tag gift, request at 1")
 
@@ -152,8 +152,8 @@ def test_a_client_that_repeats_a_call_on_its_own_is_caught(shop: Shop) -> None:
     shop.here.answer(intent, shop.call(intent))
     found = only(
         shop,
-        "a request left without a committed intent",
-        "a passport was given out and is forgotten: no row has it, no unknown outcome explains it",
+        "a request was sent without a committed intent",
+        "a passport was given and is lost: no row has it, and no unknown outcome explains it",
     )
     assert sorted(promise for promise, _ in found.values()) == [2, 3]
 
@@ -165,7 +165,7 @@ def test_a_call_that_never_left_does_not_excuse_one_without_an_intent(shop: Shop
     shop.control.queue_fault("server_error_before", times=2)
     shop.call(intent)
     shop.here.answer(intent, shop.call(intent))
-    only(shop, "a request left without a committed intent")
+    only(shop, "a request was sent without a committed intent")
 
 
 def test_a_call_after_its_lease_is_caught(shop: Shop) -> None:
@@ -174,8 +174,8 @@ def test_a_call_after_its_lease_is_caught(shop: Shop) -> None:
     shop.here.end_leases()
     time.sleep(0.005)  # past the tolerance between two clocks
     shop.here.answer(intent, shop.call(intent))
-    promise, rows = only(shop, "a request left after its intent's lease had ended")[
-        "a request left after its intent's lease had ended"
+    promise, rows = only(shop, "a request was sent after the lease of its intent ended")[
+        "a request was sent after the lease of its intent ended"
     ]
     assert (promise, len(rows)) == (4, 1)
 
@@ -188,8 +188,8 @@ def test_a_ledger_without_a_fence_is_caught(shop: Shop, monkeypatch: pytest.Monk
     monkeypatch.setattr(Answered, "on_time", True)
     shop.here.answer(late, an_answer(A.THROTTLED))
     shop.here.intend(run, "A1", by=shop.here.worker("worker 3"))
-    found = only(shop, "an order was called for while an earlier call's lease ran")
-    promise, (row,) = found["an order was called for while an earlier call's lease ran"]
+    found = only(shop, "an order was called for during the lease of an earlier call")
+    promise, (row,) = found["an order was called for during the lease of an earlier call"]
     assert promise == 4
     assert row.startswith("order_key A1, former_attempt_id ")
 
@@ -217,7 +217,7 @@ def test_an_order_that_got_two_links_is_caught(shop: Shop, monkeypatch: pytest.M
     found = shop.broken()
     assert set(found) == {
         "an order has two live links",
-        "an order and the passport said to be its do not agree",
+        "an order and its passport do not agree",
         "an intent was committed for an order that had a link",
     }
     assert found["an intent was committed for an order that had a link"][0] == 5
@@ -228,7 +228,7 @@ def test_a_passport_that_is_forgotten_is_named(shop: Shop) -> None:
     intent = shop.here.intend(run, "A1")
     reading = shop.call(intent)
     shop.here.answer(intent, an_answer(A.REFUSED))
-    sentence = "a passport was given out and is forgotten: no row has it, no unknown outcome explains it"
+    sentence = "a passport was given and is lost: no row has it, and no unknown outcome explains it"
     promise, (row,) = only(shop, sentence)[sentence]
     assert promise == 2
     assert row.startswith(f"certificate_id {reading.certificate_id}, tag gift, history entry ")
@@ -267,17 +267,17 @@ def test_an_intent_after_the_stop_of_its_run_is_caught(shop: Shop, monkeypatch: 
     shop.here.answer(shop.here.intend(run, "A1"), an_answer(A.REFUSED))
     monkeypatch.setattr(ledger_module, "next_step", _never_looks)
     shop.reserve(run, "B2")
-    promise, (row,) = only(shop, "an intent was begun after its run's stop")["an intent was begun after its run's stop"]
+    promise, (row,) = only(shop, "an intent began after its run stopped")["an intent began after its run stopped"]
     assert promise == 5
     assert row.startswith("order_key B2, attempt_id ")
 
 
-def test_an_intent_after_the_rest_of_its_tag_is_caught(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_intent_for_a_tag_that_is_marked_empty_is_caught(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     run = shop.here.planned("A1", "B2")
     shop.here.answer(shop.here.intend(run, "A1"), an_answer(A.OUT_OF_STOCK))
     monkeypatch.setattr(ledger_module, "next_step", _never_looks)
     shop.reserve(run, "B2")
-    only(shop, "an intent was begun after its tag's rest")
+    only(shop, "an intent began after its tag was marked empty")
 
 
 def test_an_intent_during_a_reset_is_caught(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,7 +288,7 @@ def test_an_intent_during_a_reset_is_caught(shop: Shop, monkeypatch: pytest.Monk
     )
     monkeypatch.setattr(ledger_module, "next_step", _never_looks)
     shop.reserve(run, "A1")
-    assert only(shop, "an intent was begun while its tag was being reset")
+    assert only(shop, "an intent began during a reset of its tag")
     shop.here.rows.execute("update passport_ops.tag_reset set state = 'done', finished_at = '2020-01-01'")
     assert shop.broken() == {}
 
@@ -304,7 +304,7 @@ LOADED = "insert into passport.links (order_key, state, certificate_id, link) "
         (
             ["update passport_ops.passport set link_sha256 = 'x'"],
             2,
-            "a passport was received that the platform never gave for that call",
+            "a passport was received that the NMP never gave for that call",
         ),
         (
             [
@@ -312,7 +312,7 @@ LOADED = "insert into passport.links (order_key, state, certificate_id, link) "
                 "values ('1', 'x', 'gift', 0, 'spare', now())"
             ],
             2,
-            "a passport was received that the platform never gave for that call",
+            "a passport was received that the NMP never gave for that call",
         ),
         (
             [
@@ -320,33 +320,33 @@ LOADED = "insert into passport.links (order_key, state, certificate_id, link) "
                 "update passport_ops.reservation set state = 'claimed'",
             ],
             2,
-            "a passport counts as claimed that nobody claimed",
+            "a passport is claimed in the ledger, but nobody claimed it",
         ),
         (
             ["insert into passport_ops.answer (attempt_id) select attempt_id from passport_ops.attempt"],
             3,
-            "a raw answer that was read still stands",
+            "a raw answer that was read was not erased",
         ),
-        (["insert into passport_ops.answer (attempt_id) values (0)"], 3, "a raw answer that was read still stands"),
+        (["insert into passport_ops.answer (attempt_id) values (0)"], 3, "a raw answer that was read was not erased"),
         (
             ["update passport_ops.reservation set fence = 0"],
             4,
-            "a fence was used twice, or an order's fence went back",
+            "a fence was used twice, or an order's fence became lower",
         ),
         (
             ["update passport_ops.tag set epoch = 1"],
             1,
-            "a passport of before a reset of its tag can still be handed out",
+            "a passport from before a reset of its tag can still be given to an order",
         ),
         (
             ["update passport_ops.reservation set state = 'pending', passport_id = null"],
             1,
-            "an order and the passport said to be its do not agree",
+            "an order and its passport do not agree",
         ),
         (
             ["update passport_ops.passport set state = 'ended', order_key = order_key"],
             6,
-            "a passport ended and its link still stands",
+            "a passport ended and its link was not erased",
         ),
         (["delete from passport.links"], 8, "what is published is not what the ledger has"),
         (["update passport.links set link = 'https://other'"], 8, "what is published is not what the ledger has"),
@@ -384,7 +384,7 @@ def test_a_fence_that_two_calls_had_is_caught(shop: Shop) -> None:
     shop.reserve(run, "A1")
     shop.here.rows.execute("drop index passport_ops.attempt_fence")
     shop.here.rows.execute("update passport_ops.attempt set fence = 1")
-    sentence = "a fence was used twice, or an order's fence went back"
+    sentence = "a fence was used twice, or an order's fence became lower"
     promise, (row,) = only(shop, sentence)[sentence]
     assert promise == 4
     assert row.startswith("order_key A1, fence 1, attempt_ids [")
@@ -423,9 +423,9 @@ def test_a_day_that_says_to_be_whole_and_is_not_is_caught(shop: Shop) -> None:
     load_links(shop.here.uri, business_day=DAY, run_id="run")
     only(shop)
     shop.here.rows.execute("update passport.days set published = 2, lacking = 0, complete = true")
-    found = only(shop, "a published day counts other links than stand published")
+    found = only(shop, "a published day does not count the links that are published")
     ((promise, (row,)),) = found.values()
-    assert (promise, "said_to_be_published 2, published 1" in row) == (8, True)
+    assert (promise, "counted 2, published 1" in row) == (8, True)
 
 
 class OneTakenBack:
@@ -495,7 +495,7 @@ def test_the_command_gives_one_line_and_every_violation_without_a_link(warehouse
         "the promises hold: 1 orders, 1 with a link; 1 passports given out, 1 received, 0 calls of unknown outcome\n"
     )
     assert broken.stdout.splitlines()[0].startswith("1 violations (1 rows): 1 orders")
-    assert "promise 1: a passport of before a reset of its tag can still be handed out" in broken.stdout
+    assert "promise 1: a passport from before a reset of its tag can still be given to an order" in broken.stdout
     assert link not in broken.stdout
     assert link.rpartition(",")[2] not in broken.stdout
 

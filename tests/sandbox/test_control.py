@@ -36,9 +36,9 @@ def test_a_bad_request_is_explained_without_repeating_it(server: SandboxServer, 
     secret = "https://test.arianee.net/440105186;v6lsj4vhg5dx"  # a semicolon: no link the sandbox reads
     answer = requests.post(server.base_url + "/sandbox/claim", json={"link": secret}, timeout=10)
     assert answer.status_code == 422
-    assert "this is no claim link" in answer.text
+    assert "this is not a link" in answer.text
     assert "v6lsj4vhg5dx" not in answer.text
-    with pytest.raises(SandboxError, match="holds no comma"):
+    with pytest.raises(SandboxError, match="has no comma"):
         control.create_pool("a,b", 1)
     with pytest.raises(SandboxError, match="there is no user 'nobody'"):
         control.remove_key("nobody")
@@ -131,7 +131,7 @@ def test_a_busy_port_is_one_sentence() -> None:
         ("{", "Invalid JSON"),
         ('{"pool": []}', "pool: Extra inputs are not permitted"),
         ('{"switches": {"link_fields": 9}}', "link_fields: Input should be less than or equal to 4"),
-        ('{"pools": [{"tags": ["a,b"], "size": 1}]}', "holds no comma"),
+        ('{"pools": [{"tags": ["a,b"], "size": 1}]}', "has no comma"),
         ('{"keys": [{"user": "brand"}]}', "the key of user 'brand' is missing"),
         (None, "No such file or directory"),
     ],

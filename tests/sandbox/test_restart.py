@@ -164,7 +164,7 @@ def test_a_sandbox_that_cannot_write_its_state_ends_before_it_answers(tmp_path: 
 
 
 def test_a_state_is_a_regular_file_in_a_folder_that_is_there(tmp_path: Path) -> None:
-    with pytest.raises(SandboxError, match="is no regular file"):
+    with pytest.raises(SandboxError, match="is not a regular file"):
         Journal(Path("/dev/null"))
     with pytest.raises(SandboxError, match="cannot be opened"):
         Journal(tmp_path / "nowhere" / "state")
