@@ -1,1 +1,1 @@
-"""The passport platform's HTTP API: the client, its connection, and what its answers say."""
+"""The NMP, which gives the passports: its calls, its connection, and how its answers are read."""

@@ -14,15 +14,12 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from http.client import HTTPResponse as PlainHTTPResponse
 from http.client import IncompleteRead
-from ipaddress import ip_address
 from pathlib import Path
-from threading import Lock, Thread
 from typing import Any
 
 import certifi
@@ -33,6 +30,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.util.connection import create_connection
 
 from include.nmp.answers import CallFailure, RawAnswer
+from include.nmp.lookups import Lookups
 
 IDLE_LIMIT_SECONDS = 4.0
 """A kept connection that was idle longer is closed instead of used: servers on Node, for one, close theirs after 5 s.
@@ -52,7 +50,7 @@ class Wire:
     ) -> None:
         self._connect_timeout = connect_timeout
         self._read_timeout = read_timeout
-        self._lookups = _Lookups()
+        self._lookups = Lookups()
         self._adapter = _Adapter(pool_size, _trust(ca_bundle) if encrypted else None)
 
     def exchange(self, request: Request, deadline: float, limit: int) -> RawAnswer:
@@ -90,7 +88,7 @@ class _Call:
     deadline: float  # on time.monotonic()
     connect_timeout: float
     read_timeout: float
-    lookups: "_Lookups"
+    lookups: Lookups
     sent: bool = False
 
     @contextmanager
@@ -117,40 +115,6 @@ class _Call:
 
 
 _CALL: ContextVar[_Call] = ContextVar("nmp_call")
-
-
-class _Lookups:
-    """Name lookups with a timeout: getaddrinfo has none, so it runs in a thread.
-
-    Calls that wait for the same name share one lookup: if it hangs, it costs one thread, not one per call.
-    """
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._under_way: dict[str, Future[list[str]]] = {}
-
-    def addresses(self, host: str, timeout: float) -> list[str]:
-        """Give the host's addresses in the system's order; raises gaierror, or TimeoutError after ``timeout`` s."""
-        try:
-            return [str(ip_address(host))]
-        except ValueError:
-            pass
-        with self._lock:
-            found = self._under_way.get(host)
-            if found is None:
-                found = self._under_way[host] = Future()
-                Thread(target=self._look_up, args=(host, found), name="nmp-lookup", daemon=True).start()
-        return found.result(timeout=timeout)
-
-    def _look_up(self, host: str, found: Future[list[str]]) -> None:
-        try:
-            entries = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-            found.set_result(list(dict.fromkeys(str(entry[4][0]) for entry in entries)))
-        except Exception as error:  # gaierror, or UnicodeError for a name that DNS cannot hold
-            found.set_exception(error)
-        finally:
-            with self._lock:
-                del self._under_way[host]
 
 
 class _WatchedReader(io.RawIOBase):

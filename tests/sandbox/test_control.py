@@ -90,7 +90,15 @@ def test_the_control_routes_are_for_the_loopback_address_or_the_control_key() ->
 def test_port_0_prints_the_base_url_first_and_sigterm_and_ctrl_c_end_it_quietly() -> None:
     for number, code in [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 130)]:
         command = [sys.executable, "-m", "sandbox", "--port", "0"]
-        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(
+            command,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            # a shell starts background jobs with SIGINT ignored, and they pass that on
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        ) as process:
             assert process.stdout is not None
             base_url = process.stdout.readline().strip()
             assert re.fullmatch(r"http://127\.0\.0\.1:\d+", base_url)
