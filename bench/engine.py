@@ -19,7 +19,7 @@ from include.ledger.session import Ledger, RunPlan, RunStart
 from include.nmp.answers import LinkRules
 from include.nmp.client import NmpClient
 from include.nmp.connection import NmpConnection
-from include.orders import EligibleOrder
+from include.orders import CheckedOrder
 from include.reserving import EngineSettings, ReservingEngine, Verdict
 from include.warehouse.database import Connect, connecting_to
 from include.warehouse.migrate import migrate
@@ -51,12 +51,13 @@ def engine(warehouse: Connect, connection: NmpConnection, orders: int, number: i
     run_id = f"run {number}"
     with Ledger(warehouse, lease_seconds=60, concurrency=CONCURRENCY, caller="bench") as ledger:
         eligible = [
-            EligibleOrder(
-                key, key, None, None, NOON, NOON, DAY, "c", "engine", OnUnknown.REISSUE, timedelta(days=30), None
+            CheckedOrder(
+                *(row, key, key, None, None, NOON, NOON, DAY),
+                *("c", "engine", OnUnknown.REISSUE, timedelta(days=30), None),
             )
-            for key in keys
+            for row, key in enumerate(keys, 1)
         ]
-        ledger.register(eligible, [], run_id=run_id, days_read=[], keys_returned=keys, pool_sizes={})
+        ledger.register(eligible, run_id=run_id, days_read=[], pool_sizes={})
         ledger.plan_run(RunPlan(run_id, DAY, False, 0, 1, 2, 20, 3))
     serving = ReservingEngine(
         warehouse,

@@ -5,7 +5,7 @@ One YAML file, read top down: the first campaign that wants an order gets it. Th
 
 import re
 from collections import Counter
-from collections.abc import Collection, Hashable, Iterator
+from collections.abc import Collection, Hashable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -159,12 +159,20 @@ class Campaign(BaseModel):
         return self
 
     def is_open_on(self, day: date) -> bool:
-        """Whether the business day ``day`` lies between ``starts_on`` and ``ends_on``, both included."""
+        """Say whether the business day ``day`` lies between ``starts_on`` and ``ends_on``, both included."""
         return (self.starts_on is None or self.starts_on <= day) and (self.ends_on is None or day <= self.ends_on)
 
     def wants(self, product: str | None, day: date) -> bool:
-        """Whether an order of ``product`` (``None``: it has none) on business day ``day`` is this campaign's."""
+        """Say whether this campaign takes an order of ``product`` (``None``: it has none) on business day ``day``."""
         return self.is_open_on(day) and (self.products == "*" or product in self.products)
+
+    def tag_for(self, day: date) -> str:
+        """Give the tag for an order of business day ``day``, with ``{yyyy}`` and ``{mm}`` filled in."""
+        return self.tag.replace("{yyyy}", f"{day:%Y}").replace("{mm}", f"{day:%m}")
+
+    def carry_until(self, carry_days: int) -> date | None:
+        """Give the last day on which a run still serves an unserved order; ``None``: there is no last day."""
+        return None if self.ends_on is None else self.ends_on + timedelta(days=carry_days)
 
 
 class _CampaignFile(BaseModel):
@@ -175,14 +183,9 @@ class _CampaignFile(BaseModel):
 
 @dataclass(frozen=True)
 class Campaigns:
-    """The campaigns of one file in its order, and which of them a run serves (``chosen``; ``None``: all).
-
-    Choosing never changes to which campaign an order belongs: an order of a campaign that is left out waits, it
-    does not fall through to the catch-all.
-    """
+    """The campaigns of one file, in its order."""
 
     listed: tuple[Campaign, ...]
-    chosen: frozenset[str] | None = None
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
@@ -208,46 +211,25 @@ class Campaigns:
             raise _file_error(path, f"has two campaigns named {twice[0]!r}; give each a name of its own")
         return cls(tuple(listed))
 
-    def __iter__(self) -> Iterator[Campaign]:
-        """Give the campaigns that are served, in the file's order."""
-        return (campaign for campaign in self.listed if self.serves(campaign))
-
     @property
     def names(self) -> list[str]:
-        """Names of the campaigns that are served, in the file's order."""
-        return [campaign.name for campaign in self]
+        """Names of the campaigns, in the file's order."""
+        return [campaign.name for campaign in self.listed]
 
-    def subset(self, names: Collection[str]) -> Self:
-        """Serve only the campaigns of these ``names``; none given means all.
-
-        Raises ``UnknownCampaignError``, which names those the file does not have and those it has.
-        """
-        known = [campaign.name for campaign in self.listed]
-        if unknown := [name for name in names if name not in known]:
+    def require(self, names: Collection[str]) -> None:
+        """Raise ``UnknownCampaignError``, which names those of ``names`` the file does not have and those it has."""
+        if unknown := [name for name in names if name not in self.names]:
             message = (
-                f"no campaign is named {', '.join(map(repr, unknown))}; the file has {', '.join(map(repr, known))}"
+                f"no campaign is named {', '.join(map(repr, unknown))}; the file has {', '.join(map(repr, self.names))}"
             )
             raise UnknownCampaignError(message)
-        return type(self)(self.listed, frozenset(names) or None)
-
-    def serves(self, campaign: Campaign) -> bool:
-        """Whether ``campaign`` is among the chosen ones."""
-        return self.chosen is None or campaign.name in self.chosen
 
     def match(self, product: str | None, day: date) -> Campaign | None:
-        """The campaign an order belongs to: the first of the whole file that wants ``product`` on business day ``day``.
+        """Give the campaign an order belongs to: the first that wants ``product`` on business day ``day``, or ``None``.
 
-        Ask ``serves`` whether this run serves it. ``None``: no campaign wants the order.
+        A run that serves only some campaigns changes nothing here: an order of another campaign waits for its own run.
         """
         return next((campaign for campaign in self.listed if campaign.wants(product, day)), None)
-
-    def tag_for(self, campaign: Campaign, day: date) -> str:
-        """The tag of ``campaign`` for an order of business day ``day``, ``{yyyy}`` and ``{mm}`` filled in."""
-        return campaign.tag.replace("{yyyy}", f"{day:%Y}").replace("{mm}", f"{day:%m}")
-
-    def carry_until(self, campaign: Campaign, carry_days: int) -> date | None:
-        """The last day on which an unserved order of ``campaign`` is still carried over; ``None``: no end."""
-        return None if campaign.ends_on is None else campaign.ends_on + timedelta(days=carry_days)
 
 
 class _CampaignLoader(yaml.SafeLoader):

@@ -153,7 +153,7 @@ def _conf(settings: Settings) -> Json:
         message = """CONF's campaigns is no list of names; write it like CONF='{"campaigns": ["watches"]}'"""
         raise LocalStackError(message)
     try:
-        Campaigns.load(settings.campaigns_file).subset(chosen)
+        Campaigns.load(settings.campaigns_file).require(chosen)
     except UnknownCampaignError as error:
         message = f"CONF's campaigns: {error}"
         raise LocalStackError(message) from None

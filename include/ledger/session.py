@@ -10,11 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg.rows import dict_row
 
+from include.ledger import registering
 from include.ledger.states import UNSERVED, PassportState, ReservationState, TagState
 from include.ledger.transitions import (
     STATE_AFTER,
@@ -35,7 +37,8 @@ from include.warehouse.database import Connect, open_session, safe_errors
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from include.orders import EligibleOrder, RejectedRow
+    from include.ledger.registering import Registered
+    from include.orders import CheckedOrder
 
 sql = sql_of(__package__)
 
@@ -221,70 +224,30 @@ class Ledger:
 
     def register(
         self,
-        orders: "Sequence[EligibleOrder]",
-        rejected: "Sequence[RejectedRow]",
+        rows: "Iterable[CheckedOrder]",
         *,
         run_id: str,
         days_read: Sequence[date],
-        keys_returned: Iterable[str],
         pool_sizes: Mapping[str, int | None],
         began_at: datetime | None = None,
-    ) -> None:
-        """Takes an extraction in: new keys wait for a link, unserved keys of these days that are gone are cancelled.
+    ) -> "Registered":
+        """Take in an extraction: new keys wait for a link, unserved keys of these days that are gone are cancelled.
 
-        ``keys_returned`` is every key that the extraction returned; ``pool_sizes`` the size of each tag's pool;
-        ``began_at`` when it began to read (``now``): what another run wrote since may be newer than it, and stays.
+        ``rows`` are read to their end inside the transaction, which locks no row of the ledger meanwhile and keeps none
+        of them in memory. ``pool_sizes`` gives the size of each campaign's pools; ``began_at`` when the extraction
+        began to read (``now``): what another run wrote since may be newer than it, and stays.
         """
-        tags = sorted({order.tag for order in orders})
+        rows = iter(rows)
+        first = list(islice(rows, 1))  # the shop's database may take long for it: the transaction begins afterwards
         with self._transaction() as cursor:
-            cursor.execute(sql("register_tags"), {"tags": tags, "pool_sizes": [pool_sizes.get(tag) for tag in tags]})
-            cursor.execute(sql("keep_tags"), {"tags": tags})
-            cursor.execute(sql("incoming_orders"))
-            with cursor.copy("copy pg_temp.incoming_order from stdin") as copy:
-                for order in orders:
-                    copy.write_row(
-                        (
-                            order.order_key,
-                            order.order_id,
-                            order.customer_ref,
-                            order.product,
-                            order.campaign,
-                            order.tag,
-                            order.business_day,
-                            order.ordered_at,
-                            order.paid_at,
-                            order.on_unknown,
-                            order.stale_after,
-                            order.carry_until,
-                        )
-                    )
-            cursor.execute(sql("register_orders"), {"run_id": run_id})
-            cursor.execute(
-                sql("cancel_missing"),
-                {
-                    "run_id": run_id,
-                    "days": list(days_read),
-                    "returned": list(keys_returned),
-                    "began_at": began_at,
-                },
+            return registering.register(
+                cursor.connection,
+                chain(first, rows),
+                run_id=run_id,
+                days_read=days_read,
+                pool_sizes=pool_sizes,
+                began_at=began_at,
             )
-            cancelled = [row["order_key"] for row in cursor]
-            if cancelled:
-                cursor.execute(sql("lapse_attempts"), {"order_keys": cancelled})
-            if rejected:
-                # the same row and reason twice in one extraction is one row here
-                distinct = {(row.row, row.reason.value): row for row in rejected}
-                cursor.execute(
-                    sql("save_rejected"),
-                    {
-                        "run_id": run_id,
-                        "row_keys": [row.row for row in distinct.values()],
-                        "reasons": [row.reason.value for row in distinct.values()],
-                        "order_keys": [row.order_key for row in distinct.values()],
-                        "days": [row.business_day for row in distinct.values()],
-                        "details": [row.detail for row in distinct.values()],
-                    },
-                )
 
     def plan_run(self, plan: RunPlan) -> PlannedRun:
         """Deals a run's unserved orders to its mapped tasks and gives one label per task; done again, dealt anew."""

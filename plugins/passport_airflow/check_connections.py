@@ -41,8 +41,12 @@ def check_orders() -> str:
     database = orders_db()
     with open_session(database, application_name="passport-links check") as connection:
         where = place(connection)
-    checked = read_orders(database, [day], Campaigns.load(chosen.campaigns_file), chosen).checked
-    return f"{where}: {len(checked.orders)} eligible orders on {day}, {len(checked.rejected)} rows not taken"
+    read, eligible = 0, set()
+    for row in read_orders(database, [day], Campaigns.load(chosen.campaigns_file), chosen):
+        read += 1
+        if row.reason is None:
+            eligible.add(row.order_key)
+    return f"{where}: {len(eligible)} eligible orders on {day}, {read - len(eligible)} rows not taken"
 
 
 def check_ledger() -> str:

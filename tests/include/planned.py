@@ -13,19 +13,21 @@ from include.campaigns import OnUnknown
 from include.ledger.session import Grant, Intent, Ledger, Refusal, RunPlan, RunStart, Settled
 from include.ledger.states import ReservationState
 from include.nmp.answers import RawAnswer, Reading
-from include.orders import EligibleOrder
+from include.orders import CheckedOrder
 from include.outcomes import AttemptOutcome
 from include.warehouse.database import open_session
 
 DAY = date(2026, 11, 22)
 _certificates = count(440105001)
+_row_numbers = count(1)
 
 
-def order(key: str, *, tag: str = "gift", day: date = DAY, **fields: Any) -> EligibleOrder:
-    """An eligible order, paid at noon of its day."""
+def order(key: str, *, tag: str = "gift", day: date = DAY, **fields: Any) -> CheckedOrder:
+    """An order that a campaign takes, paid at noon of its day."""
     noon = datetime(day.year, day.month, day.day, 12, tzinfo=UTC)
-    return EligibleOrder(
+    return CheckedOrder(
         **{
+            "row_number": next(_row_numbers),
             "order_key": key,
             "order_id": key,
             "customer_ref": f"customer-{key}",
@@ -106,13 +108,11 @@ class World:
 
     # --- orders and runs ------------------------------------------------------------------------------------------
 
-    def register(self, *orders: EligibleOrder, run_id: str = "run", days: Sequence[date] = (DAY,)) -> None:
+    def register(self, *orders: CheckedOrder, run_id: str = "run", days: Sequence[date] = (DAY,)) -> None:
         self.ledger.register(
             orders,
-            [],
             run_id=run_id,
             days_read=list(days),
-            keys_returned=[each.order_key for each in orders],
             pool_sizes={},
         )
 

@@ -8,7 +8,7 @@ import pytest
 
 from include.business_day import day_bounds
 from include.campaigns import Campaigns
-from include.orders import check, extract
+from include.extraction import read_orders
 from include.settings import Settings
 from local.source_table import OrdersFileError, load_csv
 
@@ -131,9 +131,17 @@ def test_a_shops_export_without_products_is_served_by_the_shipped_catch_all(
     sql = (BRAND / "extract_orders.sql").read_text()
     shipped = Campaigns.load(BRAND / "campaigns.yaml")
 
-    def served(day: date) -> list[tuple[str, str]]:
-        frame = extract(orders_db, sql, days=[day_bounds(day, zone)], statuses=Settings().order_statuses, timezone=zone)
-        return [(order.order_key, order.tag) for order in check(frame, shipped, zone, 14).orders]
+    def served(day: date) -> list[tuple[str | None, str | None]]:
+        found = read_orders(
+            orders_db,
+            sql,
+            shipped,
+            days=[day_bounds(day, zone)],
+            statuses=Settings().order_statuses,
+            timezone=zone,
+            carry_days=14,
+        )
+        return [(order.order_key, order.tag) for order in found]
 
     assert served(date(2017, 11, 24)) == [("a1", "demo-gift"), ("a3", "demo-gift"), ("a2", "demo-gift")]
     assert served(date(2017, 10, 15)) == [("a8", "demo-gift")]

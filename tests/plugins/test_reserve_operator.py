@@ -27,7 +27,7 @@ class Worker:
 
     def plan(self, *order_keys: str, tag: str, per_order_limit: int = 1000) -> None:
         orders = [order(key, tag=tag) for key in order_keys]
-        self.ledger.register(orders, [], run_id="run", days_read=[DAY], keys_returned=order_keys, pool_sizes={})
+        self.ledger.register(orders, run_id="run", days_read=[DAY], pool_sizes={})
         self.ledger.plan_run(plan(per_order_limit=per_order_limit, max_tasks=1))
 
     def execute(self, map_index: int) -> None:

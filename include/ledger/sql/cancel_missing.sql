@@ -8,10 +8,14 @@ with gone as (
         missing.business_day = any(%(days)s::date[])
         and missing.state in ('pending', 'calling', 'out_of_stock', 'unknown', 'held')
         and (missing.lease_until is null or missing.lease_until <= clock_timestamp())
-        and not missing.order_key = any(%(returned)s::text[])
+        and not exists (
+            select
+            from pg_temp.incoming_order as returned
+            where returned.order_key = missing.order_key
+        )
         and (%(began_at)s::timestamptz is null or missing.updated_at < %(began_at)s)
     order by missing.order_key
-    for update skip locked
+    for update of missing skip locked
 )
 
 update passport_ops.reservation as known

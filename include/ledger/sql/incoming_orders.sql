@@ -1,15 +1,18 @@
--- Where an extraction's orders are copied to before they are merged; gone with the transaction.
+-- Where the rows of an extraction are copied to before they are merged: the fields of CheckedOrder, in their order.
 create temporary table incoming_order (
+    row_number integer,
     order_key text,
     order_id text,
     customer_ref text,
     product text,
-    campaign text,
-    tag text,
-    business_day date,
     ordered_at timestamptz,
     paid_at timestamptz,
+    business_day date,
+    campaign text,
+    tag text,
     on_unknown text,
     stale_after interval,
-    carry_until date
+    carry_until date,
+    reason text,
+    detail text
 ) on commit drop;

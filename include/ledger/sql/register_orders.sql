@@ -6,7 +6,7 @@ insert into passport_ops.reservation as known (
 )
 select
     order_key,
-    order_id,
+    coalesce(order_id, order_key),
     customer_ref,
     product,
     campaign,
@@ -18,7 +18,8 @@ select
     stale_after,
     carry_until,
     %(run_id)s
-from incoming_order
+from pg_temp.incoming_order
+where reason is null
 order by order_key
 on conflict (order_key) do update set
     campaign = excluded.campaign,

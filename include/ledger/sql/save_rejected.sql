@@ -1,17 +1,14 @@
--- Rows of the source that were not taken, by key and reason.
+-- Rows of the source that are not taken, by key and reason; the same key and reason twice is one row here.
 insert into passport_ops.rejected_row (row_key, reason, order_key, business_day, detail, run_id)
-select
+select distinct on (row_key, reason)
     row_key,
     reason,
     order_key,
     business_day,
     detail,
     %(run_id)s
-from
-    unnest(
-        %(row_keys)s::text[], %(reasons)s::text[], %(order_keys)s::text[], %(days)s::date[], %(details)s::text[]
-    ) as rejected (row_key, reason, order_key, business_day, detail)
-order by row_key, reason
+from pg_temp.incoming_rejected
+order by row_key asc, reason asc, row_number desc
 on conflict (row_key, reason) do update set
     order_key = excluded.order_key,
     business_day = excluded.business_day,

@@ -523,7 +523,7 @@ def test_a_person_who_decides_while_an_intent_is_being_committed_is_told_that_a_
 
 def register(ledger: Ledger, *keys: str) -> None:
     orders = [order(key) for key in keys]
-    ledger.register(orders, [], run_id="run", days_read=[DAY], keys_returned=keys, pool_sizes={})
+    ledger.register(orders, run_id="run", days_read=[DAY], pool_sizes={})
 
 
 def test_an_extraction_and_an_empty_tag_do_not_lock_each_other_out(here: World, threads: ThreadPoolExecutor) -> None:
@@ -601,10 +601,8 @@ def test_an_extraction_and_a_reset_do_not_lock_each_other_out(here: World, threa
         registering = threads.submit(
             here.worker("worker 2").register,
             [order("A1"), order("B2")],
-            [],
             run_id="run",
             days_read=[DAY],
-            keys_returned=["A1", "B2"],
             pool_sizes={},
         )
         now_blocked(here)

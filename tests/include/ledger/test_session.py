@@ -13,7 +13,7 @@ from include.ledger.session import Intent, LedgerError, RunStart
 from include.ledger.states import ReservationState
 from include.ledger.transitions import Step
 from include.nmp.answers import CallFailure, RawAnswer
-from include.orders import RejectedRow, RejectReason
+from include.orders import RejectReason
 from include.outcomes import AttemptOutcome
 from include.sql_files import sql_of
 from include.warehouse.database import SafeDatabaseError
@@ -91,11 +91,14 @@ def test_a_cancelled_orders_last_call_is_unknown_and_its_late_link_becomes_a_spa
 
 
 def test_rejected_rows_are_named_once_per_reason(here: World) -> None:
-    row = RejectedRow(None, "row 3", RejectReason.MISSING_KEY, "it has no key", None)
+    rows = [
+        order("A1", row_number=number, order_key=None, reason=RejectReason.MISSING_KEY, detail="it has no key")
+        for number in (1, 2)
+    ]
     for _ in range(2):
-        here.ledger.register([], [row, row], run_id="run", days_read=[DAY], keys_returned=[], pool_sizes={})
+        here.register(*rows)
     assert here.rows.execute("select row_key, reason, detail from passport_ops.rejected_row").fetchall() == [
-        ("row 3", "missing_key", "it has no key")
+        ("order_id A1, paid at 2026-11-22T12:00:00+00:00", "missing_key", "it has no key")
     ]
 
 

@@ -1,0 +1,1 @@
+copy pg_temp.incoming_order from stdin;

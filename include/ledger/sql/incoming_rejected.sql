@@ -1,0 +1,15 @@
+-- The rows that are not taken, each by what finds it in the shop: its order id or else its place in the extraction, and
+-- when it was paid.
+create temporary table incoming_rejected on commit drop as
+select
+    row_number,
+    coalesce('order_id ' || order_id, 'row ' || row_number || ' of the extraction')
+    || coalesce(', paid at ' || to_char(paid_at, 'YYYY-MM-DD"T"HH24:MI:SS'), '')
+    || case when paid_at <> date_trunc('second', paid_at) then to_char(paid_at, '.US') else '' end
+    || case when paid_at is null then '' else '+00:00' end as row_key,
+    reason,
+    order_key,
+    business_day,
+    detail
+from pg_temp.incoming_order
+where reason is not null;
