@@ -2,6 +2,8 @@ import re
 import subprocess
 from pathlib import Path
 
+import yaml
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -43,3 +45,12 @@ def test_make_says_which_python_it_needs_when_there_is_none(tmp_path: Path) -> N
     assert failed.returncode == 2
     assert failed.stderr.startswith("no Python 3.11, 3.12 or 3.13 is on the path; install one of them")
     assert not (tmp_path / ".venv").exists()
+
+
+def test_the_hooks_before_a_commit_are_what_make_lint_runs() -> None:
+    [repository] = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert {hook["language"] for hook in repository["hooks"]} == {"system"}  # nothing is downloaded
+    recipe = re.search(r"^lint: .*\n((?:\t@.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert recipe
+    commands = [line.removeprefix("\t@") for line in recipe.group(1).replace("$(BIN)", ".venv/bin").splitlines()]
+    assert [hook["entry"] for hook in repository["hooks"]] == commands
