@@ -3,7 +3,7 @@
 The rows come in chunks, so that memory does not grow with the shop, and each chunk is checked column by column.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ COLUMNS = (*TEXT_COLUMNS, *TIME_COLUMNS)
 
 CHUNK_ROWS = 20_000
 
-DATED_EVERYWHERE = (datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC))
+FIRST_DATED, LAST_DATED = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
 """Between these every instant has a date in every time zone."""
 
 # Local to the transaction: how times without an offset are read, how times become text, and that all rows are wanted.
@@ -97,12 +97,12 @@ def extract(
 def typed(frame: pd.DataFrame, tz: ZoneInfo) -> pd.DataFrame:
     """Give the frame's ``COLUMNS`` one type each, whatever the database or driver gave.
 
-    Ids, references and products become text without blanks around it, ``None`` where they are missing or blank; times
-    become ``datetime64[us, UTC]``, ``NaT`` where they cannot be read, times without an offset read in ``tz``.
+    Ids, references and products become text without blanks around it. Times become datetimes in UTC; those without an
+    offset are read in ``tz``. What is missing, blank or cannot be read becomes ``None``.
     """
-    texts = {name: pd.Series(_texts(frame[name]), dtype=object) for name in TEXT_COLUMNS}
-    times = {name: _times(frame[name], tz) for name in TIME_COLUMNS}
-    return pd.DataFrame({**texts, **times})
+    texts = {name: [str(value).strip() or None for value in _present(frame[name])] for name in TEXT_COLUMNS}
+    times = {name: [_instant(value, tz) for value in frame[name]] for name in TIME_COLUMNS}
+    return pd.DataFrame({**texts, **times}, dtype=object)
 
 
 def check(
@@ -113,22 +113,17 @@ def check(
     ``tz`` is the shop's time zone, ``carry_days`` as in the settings, ``first_row`` the number of the frame's first row
     in the extraction. Rows that repeat a key are not found here: the ledger finds them, over all chunks.
     """
-    days = _plain(frame["paid_at"].dt.tz_convert(tz).dt.date)
 
     @cache  # once per kind of order, not once per order: a day may have 100,000
     def decide(has_key: bool, product: str | None, day: date | None) -> _Decision:
         return _decide(campaigns, carry_days, has_key=has_key, product=product, day=day)
 
-    columns = zip(
-        range(first_row, first_row + len(frame)),
-        *(frame[name] for name in TEXT_COLUMNS),
-        *(_plain(pd.DatetimeIndex(frame[name]).to_pydatetime()) for name in TIME_COLUMNS),
-        days,
-        map(decide, frame["order_key"].notna(), frame["product"], days),
-        strict=True,
-    )
-    for *fields, decision in columns:
-        yield CheckedOrder(*fields, *decision)
+    days = _days(frame["paid_at"], tz)
+    numbers = range(first_row, first_row + len(frame))
+    fields = zip(numbers, *(frame[name] for name in COLUMNS), days, strict=True)
+    decisions = map(decide, frame["order_key"].notna(), frame["product"], days)
+    for known, decision in zip(fields, decisions, strict=True):
+        yield CheckedOrder._make(known + decision)
 
 
 class _Decision(NamedTuple):
@@ -173,30 +168,31 @@ def _decide(
     )
 
 
-def _texts(column: "pd.Series[Any]") -> list[str | None]:
-    return [str(value).strip() or None for value in column.where(column.notna(), "")]
-
-
-def _times(column: "pd.Series[Any]", tz: ZoneInfo) -> "pd.Series[pd.Timestamp]":
-    times = pd.Series(pd.array([_instant(value, tz) for value in column], dtype="datetime64[us, UTC]"))
-    return times.where(times.between(*DATED_EVERYWHERE))
+def _present(column: "pd.Series[Any]") -> "pd.Series[Any]":
+    """Give a blank text for what is missing: ``None``, ``NaN`` and pandas' own marks."""
+    return column.where(column.notna(), "")
 
 
 def _instant(value: Any, tz: ZoneInfo) -> datetime | None:
-    if isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(value.strip())
-        except ValueError:
-            return None
-    elif isinstance(value, date) and not isinstance(value, datetime):
-        value = datetime.combine(value, time())
-    if not isinstance(value, datetime) or value is pd.NaT:
+    moment: Any = value if isinstance(value, datetime) else _moment(value)
+    if moment is None or moment is pd.NaT:  # NaT is a datetime too
         return None
     try:
-        return (value if value.tzinfo else value.replace(tzinfo=tz)).astimezone(UTC)
+        instant = (moment if moment.tzinfo else moment.replace(tzinfo=tz)).astimezone(UTC)
     except OverflowError:  # the first or last hours that datetime knows
         return None
+    return instant if FIRST_DATED <= instant < LAST_DATED else None
 
 
-def _plain(values: Iterable[Any]) -> list[Any]:
-    return [None if value is pd.NaT else value for value in values]
+def _moment(value: Any) -> datetime | None:
+    if isinstance(value, str):
+        try:
+            return datetime.fromisoformat(value.strip())
+        except ValueError:
+            return None
+    return datetime.combine(value, time()) if isinstance(value, date) else None
+
+
+def _days(instants: "pd.Series[Any]", tz: ZoneInfo) -> list[date | None]:
+    days = instants.astype("datetime64[us, UTC]").dt.tz_convert(tz).dt.date
+    return [None if missing else day for day, missing in zip(days, days.isna(), strict=True)]

@@ -90,6 +90,14 @@ def test_a_bad_campaign_file_is_one_clear_error_when_the_dag_is_parsed(tmp_path:
     assert "'x,y'" in shown.stdout
 
 
+def test_parsing_the_dags_imports_no_pandas() -> None:
+    code = (
+        "import sys; from airflow.dag_processing.dagbag import DagBag;"
+        "print(len(DagBag('dags', bundle_name='dags-folder').dags), 'pandas' in sys.modules)"
+    )
+    assert _python(code).stdout.splitlines()[-1] == f"{len(DAG_OF_FILE)} False"
+
+
 def _python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Runs a line of Python in a process of its own: settings are read once per process."""
     return subprocess.run(
