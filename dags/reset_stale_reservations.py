@@ -37,8 +37,9 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from include.campaigns import Campaigns
 from include.claims import syncing as claims
-from include.resets import resetting
+from include.resets import planning, resetting
 from include.settings import settings
+from include.warehouse.publishing import load_links
 from passport_airflow.connections import nmp_is_sandbox, warehouse
 from passport_airflow.nmp_hook import NmpHook
 from passport_airflow.retry_policy import RETRY_BY_CLASS
@@ -71,7 +72,7 @@ def sync_claims(params=None, dag_run=None) -> str:
 @task
 def plan_resets(synced_since: str, params=None, dag_run=None) -> list[str]:
     """Says of each tag what is to become of it and why; gives the tags to reset."""
-    plans = resetting.plan_resets(
+    plans = planning.plan_resets(
         warehouse(),
         CAMPAIGNS,
         run_id=dag_run.run_id,
@@ -105,8 +106,7 @@ def reset_tag(tag: str, synced_since: str, dag_run=None) -> str:
 @task(trigger_rule="all_done")
 def publish_resets(dag_run=None, ti=None) -> None:
     """Publishes what changed in the ledger, whatever failed before it; then fails if anything did."""
-    published = resetting.publish_resets(warehouse(), run_id=dag_run.run_id)
-    log.info("%d published rows were brought up to date", published.updated if published else 0)
+    load_links(warehouse(), run_id=dag_run.run_id)
     upstream = ["sync_claims", "plan_resets", "reset_tag"]
     states = ti.get_task_states(dag_id=dag_run.dag_id, task_ids=upstream, run_ids=[dag_run.run_id])
     failed = [name for name, state in states[dag_run.run_id].items() if state in ("failed", "upstream_failed")]

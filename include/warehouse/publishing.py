@@ -1,31 +1,30 @@
-"""The load: moves what is reserved from the ledger to the published tables, where people read it."""
+"""Publish links: move what is reserved from the ledger to the published tables, where people read it."""
 
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any
 
 import psycopg
-from psycopg.rows import dict_row
+from psycopg.rows import class_row, scalar_row
 
 from include.sql_files import sql_of
-from include.warehouse.database import Connect, SafeDatabaseError, open_session, safe_errors
+from include.warehouse.database import Connect, Connection, SafeDatabaseError, open_session, safe_errors
 
 sql = sql_of(__package__)
 log = logging.getLogger(__name__)
 
-LOAD_TRIES = 5  # a load starts over when a sender marked one of its rows as distributed meanwhile
+LOAD_TRIES = 5  # a load starts again when somebody marked one of its rows as distributed in the meantime
 SERIALIZATION_FAILURE = "40001"
 
 
 class LoadCheckError(Exception):
-    """A load was taken back whole, because what it would have published is not right; names order keys, never links."""
+    """A load was rolled back, because what it would have published is wrong; names order keys, never links."""
 
 
 @dataclass(frozen=True)
 class PublishedDay:
-    """One business day in ``passport.days``; ``lacking_by_state`` is by state of the ledger."""
+    """One business day in ``passport.days``; ``lacking_by_state`` counts the orders without a link by their state."""
 
     business_day: date
     complete: bool
@@ -39,8 +38,9 @@ class PublishedDay:
 class LoadResult:
     """What a load did: keys and counts only, so that it may cross task borders.
 
-    ``published_now`` are orders new in ``passport.links``, ``updated`` those whose row changed, ``refused`` the keys of
-    orders whose passport has no link that could be published, ``days`` the run's own day and every day looked at again.
+    ``published_now`` counts orders that are new in ``passport.links``, ``updated`` those whose row changed. ``refused``
+    has the keys of orders whose passport has no well-formed link. ``days`` are the run's own day, if it has one, and
+    every other day that was counted again.
     """
 
     published_now: int
@@ -49,22 +49,24 @@ class LoadResult:
     days: list[PublishedDay]
 
 
-def load_links(connect: Connect, *, business_day: date, run_id: str) -> LoadResult:
-    """Publish in ``passport`` what the ledger has: new links, changed states, the days' figures; in one transaction.
+def load_links(connect: Connect, *, run_id: str, business_day: date | None = None) -> LoadResult:
+    """Publish what changed in the ledger since the last load, of any day, in one transaction.
 
-    ``business_day`` is the run's own day, ``run_id`` the Airflow run. Takes every change since the last load, of
-    whatever day. A second load waits for the first; readers see the tables before or after it, never
-    between. Repeated, it changes nothing. An order whose passport has no well-formed link is refused by name, stays
-    noted for the next load and for ``passport.needs_attention``, and stops nobody else's.
+    That is new links, changed states and the figures of each day. ``run_id`` is the Airflow run. ``business_day`` is
+    the day that the run serves; it is published even without orders. None: the run serves no day of its own.
 
-    Raises ``LoadCheckError`` when the checks before the commit fail, ``SafeDatabaseError`` when the database does; then
-    nothing has changed.
+    A second load waits for the first. Readers see the tables from before or after it, nothing in between. Repeated, it
+    changes nothing. An order whose passport has no well-formed link is not published: it is named in ``refused`` and in
+    ``passport.needs_attention``, the next load tries it again, and all other orders are published.
+
+    Raises ``LoadCheckError`` when the checks before the commit fail, ``SafeDatabaseError`` when the database fails.
+    Then nothing has changed.
     """
     with open_session(connect, application_name="passport-links load") as connection:
         for tries_left in reversed(range(LOAD_TRIES)):
             try:
                 with safe_errors("The load of passport.links changed nothing"):
-                    result = _load(connection, {"business_day": business_day, "run_id": run_id})
+                    result = _load(connection, business_day, run_id)
                 break
             except SafeDatabaseError as error:
                 if error.sqlstate != SERIALIZATION_FAILURE or not tries_left:
@@ -76,31 +78,48 @@ def load_links(connect: Connect, *, business_day: date, run_id: str) -> LoadResu
     return result
 
 
-def _load(connection: psycopg.Connection[Any], run: dict[str, Any]) -> LoadResult:
+@dataclass(frozen=True)
+class _Counts:
+    published_now: int
+    updated: int
+
+
+@dataclass(frozen=True)
+class _Fault:
+    """What is wrong, with how many orders, and the first of their keys."""
+
+    fault: str
+    orders: int
+    order_keys: list[str]
+
+    def __str__(self) -> str:
+        return f"{self.orders} {self.fault} ({', '.join(self.order_keys)})"
+
+
+def _load(connection: Connection, business_day: date | None, run_id: str) -> LoadResult:
     # One snapshot for all statements: the ledger goes on while the load reads it.
     connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-    with connection.transaction(), connection.cursor(row_factory=dict_row) as cursor:
-        cursor.execute(sql("serialise_loads"))
-        retired = _one(cursor.execute(sql("retire_links"), run))["retired"]
-        published = _one(cursor.execute(sql("publish_links"), run))
-        refused = [row["order_key"] for row in cursor.execute(sql("refused_links"))]
-        days = [PublishedDay(**row) for row in cursor.execute(sql("publish_days"), run)]
-        _check(cursor.execute(sql("check_load"), {"refused": refused}).fetchall())
-        cursor.execute(sql("forget_published"), {"refused": refused})
-        cursor.execute(sql("keep_refused"), {"refused": refused})
-    return LoadResult(
-        published_now=published["published_now"], updated=published["updated"] + retired, refused=refused, days=days
-    )
+    values = connection.cursor(row_factory=scalar_row)
+    with connection.transaction():
+        connection.execute(sql("serialise_loads"))
+        (retired,) = values.execute(sql("retire_links"), {"run_id": run_id})
+        (counts,) = connection.cursor(row_factory=class_row(_Counts)).execute(sql("publish_links"), {"run_id": run_id})
+        refused: list[str] = values.execute(sql("refused_links")).fetchall()
+        days = (
+            connection.cursor(row_factory=class_row(PublishedDay))
+            .execute(sql("publish_days"), {"business_day": business_day, "run_id": run_id})
+            .fetchall()
+        )
+        _check(
+            connection.cursor(row_factory=class_row(_Fault)).execute(sql("check_load"), {"refused": refused}).fetchall()
+        )
+        connection.execute(sql("forget_published"), {"refused": refused})
+        connection.execute(sql("keep_refused"), {"refused": refused})
+    return LoadResult(counts.published_now, counts.updated + retired, refused, days)
 
 
-def _one(cursor: psycopg.Cursor[dict[str, Any]]) -> dict[str, Any]:
-    row = cursor.fetchone()
-    assert row is not None, "an aggregate gives one row"  # noqa: S101
-    return row
-
-
-def _check(faults: Sequence[dict[str, Any]]) -> None:
+def _check(faults: Sequence[_Fault]) -> None:
     if faults:
-        found = "; ".join(f"{row['orders']} {row['fault']} ({', '.join(row['order_keys'])})" for row in faults)
-        message = f"The load of passport.links was taken back and changed nothing. Orders {found}"
+        found = "; ".join(map(str, faults))
+        message = f"The load of passport.links was rolled back and changed nothing. Orders {found}"
         raise LoadCheckError(message)

@@ -407,7 +407,7 @@ def test_a_change_that_waits_to_be_published_is_no_violation(shop: Shop) -> None
 
 def test_a_reset_that_takes_a_young_link_is_caught(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     shop.reserve(shop.here.planned("A1"), "A1")
-    monkeypatch.setattr(resetting, "what_blocks", lambda *_: None)  # whatever its age
+    monkeypatch.setattr(resetting, "what_blocks_now", lambda *_: None)  # whatever its age
     reset_tag(
         shop.here.uri, shop.nmp, "gift", run_id="reset", campaigns=[], synced_since=datetime(2026, 1, 1, tzinfo=UTC)
     )

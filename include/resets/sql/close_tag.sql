@@ -4,4 +4,4 @@ set
     state = 'resetting',
     resetting_since = clock_timestamp()
 where tag = %(tag)s
-returning epoch, resetting_since;
+returning state, epoch, resetting_since;

@@ -1,4 +1,4 @@
--- What the tag's orders lost, and its spares, are never used again; their links are erased.
+-- The spares of the tag and the passports that its orders lost are never used again; their links are erased.
 update passport_ops.passport as held
 set
     state = 'ended',

@@ -1,4 +1,4 @@
--- What became of a reset; while that is unknown it has not finished.
+-- What became of a reset. While that is unknown, the reset is not finished.
 update passport_ops.tag_reset
 set
     state = %(state)s,

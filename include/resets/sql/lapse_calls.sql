@@ -1,4 +1,4 @@
--- Calls of the tag whose lease ended are nobody's any more: what became of them is unknown, and an answer is late.
+-- Calls of the tag whose lease has ended: their outcome is unknown, and an answer that still comes is late.
 with lapsed as (
     select
         known.order_key,

@@ -1,4 +1,4 @@
--- Nobody commits an intent for the tag while this row is locked.
+-- While this row is locked, nobody commits an intent for the tag.
 select
     state,
     epoch,

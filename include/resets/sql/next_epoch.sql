@@ -1,4 +1,4 @@
--- The tag may be asked again; passports of the epoch that ends here are never handed out.
+-- The tag may be asked again. Passports of the epoch that ends here are never given to an order.
 update passport_ops.tag
 set
     state = 'open',

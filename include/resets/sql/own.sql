@@ -1,4 +1,4 @@
--- One process at a time carries a reset out: it keeps this row locked until it has finished, or is dead.
+-- One process at a time carries out a reset: it keeps this row locked until it finishes or dies.
 select reset_id
 from passport_ops.tag_reset
 where reset_id = %(reset_id)s and state in ('intended', 'unknown')

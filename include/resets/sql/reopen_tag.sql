@@ -1,4 +1,4 @@
--- The NMP was not asked, or did nothing: the tag goes on as it was.
+-- The NMP was not asked, or did nothing: open the tag in its old epoch.
 update passport_ops.tag
 set
     state = 'open',

@@ -1,4 +1,4 @@
--- What a run would have reset; once per run and tag.
+-- What a run would have reset, saved once per run and tag.
 insert into passport_ops.tag_reset (tag, run_id, epoch, dry_run, state, finished_at, orders_reset, spares_ended, detail)
 select
     planned.tag,

@@ -1,6 +1,6 @@
--- What a reset would take back under each tag that has live, unclaimed links, or is being reset; all tags, or those given.
--- A link is as old as its distribution, or else its reservation; the tag's patience is the longest stale_after of all its
--- orders, by what was stored with them or what the campaign file says now, whichever is longer.
+-- What a reset would take back under each tag that has live, unclaimed links or is being reset; all tags, or those given.
+-- A link is as old as its distribution, or else its reservation. The stale_after of a tag is the longest one of all its orders.
+-- For an order it is the longer of what was stored with it and what the campaign file says now.
 with listed as (
     select
         campaign,
@@ -8,7 +8,7 @@ with listed as (
     from unnest(%(campaigns)s::text[], %(stale_afters)s::interval[]) as filed (campaign, stale_after)
 ),
 
-patience as (
+of_orders as (
     select
         known.tag,
         max(greatest(known.stale_after, listed.stale_after)) as stale_after
@@ -35,13 +35,13 @@ live as (
         and (%(tags)s::text[] is null or held.tag = any(%(tags)s::text[]))
 ),
 
--- An order may have moved to another tag since its link was received: then both tags' patience counts.
+-- An order may have moved to another tag since its link was received. Then the stale_after of both tags counts.
 limits as (
     select
         live.tag,
-        greatest(max(live.stale_after), max(patience.stale_after)) as stale_after
+        greatest(max(live.stale_after), max(of_orders.stale_after)) as stale_after
     from live
-    left join patience on live.tag = patience.tag
+    left join of_orders on live.tag = of_orders.tag
     group by live.tag
 ),
 

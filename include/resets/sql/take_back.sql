@@ -1,5 +1,5 @@
--- The tag's orders lose their unclaimed links. An order whose campaign requeues waits for a new one; so does one whose
--- link arrived while the reset was under way, because nobody was given that link.
+-- The orders of the tag lose their unclaimed links. An order waits for a new link if its campaign requeues, or if its link
+-- arrived while the reset was under way, because nobody was given that link.
 with taken as (
     select
         known.order_key,

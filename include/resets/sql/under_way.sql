@@ -1,4 +1,4 @@
--- The reset that closed the tag and did not finish.
+-- The reset that closed the tag and is not finished.
 select
     reset_id,
     state

@@ -1,4 +1,4 @@
--- Of the tags a person named: those that the ledger does not know.
+-- The tags that a person named and the ledger does not know.
 select named.tag
 from unnest(%(tags)s::text[]) as named (tag)
 where

@@ -1,4 +1,4 @@
--- What must not be, among all that this load could have changed: one row per fault, with how many orders and the first
+-- What is wrong among all that this load could have changed: one row per fault, with the number of orders and the first
 -- of their keys. No link leaves the server.
 with changed as (
     select

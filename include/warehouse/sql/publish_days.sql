@@ -1,7 +1,9 @@
--- The run's own day, every day with a change, and every published day that lacked a link or lacks one again. An order
--- whose new link was refused lacks it, although the row of its former one stands as reset.
+-- Counts the run's own day (null: it has none), every day with a change, and every published day that lacked a link or
+-- lacks one again. An order whose new link was refused lacks it, although the row of its former link is published as reset.
 with days as (
-    select %(business_day)s::date as business_day
+    select own.business_day
+    from (values (%(business_day)s::date)) as own (business_day)
+    where own.business_day is not null
     union
     select known.business_day
     from passport_ops.reservation as known
@@ -22,7 +24,7 @@ with days as (
     )
 ),
 
-standings as (
+of_states as (
     select
         known.business_day,
         known.state,
@@ -43,15 +45,15 @@ standings as (
 figures as (
     select
         days.business_day,
-        coalesce(sum(standings.orders), 0) as orders,
-        coalesce(sum(standings.published), 0) as published,
-        coalesce(sum(standings.orders - standings.published), 0) as lacking,
+        coalesce(sum(of_states.orders), 0) as orders,
+        coalesce(sum(of_states.published), 0) as published,
+        coalesce(sum(of_states.orders - of_states.published), 0) as lacking,
         coalesce(
-            jsonb_object_agg(standings.state, standings.orders - standings.published)
-            filter (where standings.orders > standings.published), '{}'
+            jsonb_object_agg(of_states.state, of_states.orders - of_states.published)
+            filter (where of_states.orders > of_states.published), '{}'
         ) as lacking_by_state
     from days
-    left join standings on days.business_day = standings.business_day
+    left join of_states on days.business_day = of_states.business_day
     group by days.business_day
 ),
 

@@ -1,6 +1,6 @@
--- Every order that has a link and is new here, or has changed. The link goes from table to table inside the server, so
--- that no statement and no log holds it. A claimed passport that had been reset before has no link
--- any more, nor has an order that lost its link before any load could publish it.
+-- Publishes every order that has a link and is new here or has changed. The link goes from table to table in the server, so
+-- no statement and no log has it. Two kinds of orders are published without a link: one whose passport was claimed after a
+-- reset, and one that lost its link before any load could publish it.
 with published as (
     insert into passport.links as shown (
         order_key, order_id, customer_ref, product, campaign, tag, business_day, certificate_id, link, state,

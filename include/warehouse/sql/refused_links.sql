@@ -1,4 +1,4 @@
--- Orders whose passport has no link that could be published.
+-- Orders whose passport has no well-formed link, so they cannot be published.
 select known.order_key
 from passport_ops.reservation as known
 inner join passport_ops.passport as held on known.passport_id = held.passport_id

@@ -1,5 +1,5 @@
--- Links that are no longer their order's are taken away before any is published, for a passport that was reset may
--- already be another order's. Counts the orders that get no other one now.
+-- Removes links that are not their order's any more, before any link is published: a passport that was reset may already
+-- be another order's. Counts the orders that get no other link now.
 with retired as (
     update passport.links as shown
     set

@@ -1,2 +1,2 @@
--- Loads happen one after another; readers read on. First in its transaction, so that the snapshot is taken after the wait.
+-- One load at a time; readers are not held up. First in its transaction, so that the snapshot is taken after the wait.
 lock table passport.days in share row exclusive mode;

@@ -1,5 +1,5 @@
--- What the ledger relies on, whatever the database or the role is set to: statements see what was committed while they
--- waited for a lock, and a committed intent is not lost with the server.
+-- What the ledger needs, whatever the database or the role is set to: a statement sees what was committed while it
+-- waited for a lock, and a committed intent is not lost when the server dies.
 select
     set_config('application_name', %(application_name)s, false) as application_name,
     set_config('TimeZone', 'UTC', false) as time_zone,

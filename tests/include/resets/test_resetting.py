@@ -6,11 +6,12 @@ import textwrap
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import Any, LiteralString
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -21,17 +22,8 @@ from include.ledger.states import TagState
 from include.nmp.client import NmpClient
 from include.nmp.connection import NmpConnection
 from include.resets import resetting
-from include.resets.resetting import (
-    ResetBlocked,
-    ResetDone,
-    ResetError,
-    TagStock,
-    Verdict,
-    plan,
-    plan_resets,
-    read_stocks,
-    reset_tag,
-)
+from include.resets.planning import ResetDecision, ResetError, TagStock, plan, plan_resets, read_stocks
+from include.resets.resetting import ResetBlocked, ResetDone, TagReset, reset_tag
 from include.sql_files import sql_of
 from include.warehouse.database import SafeDatabaseError, open_session
 from local.processes import wait_until
@@ -143,7 +135,10 @@ def stale_tag(rows: LedgerRows, tag: str = "gift", links: int = 2, **options: An
 
 def test_a_wholly_stale_tag_whose_campaign_wants_it_is_reset() -> None:
     (made,) = plan([stock()], [campaign()], synced_since=NOON)
-    assert (made.verdict, str(made)) == (Verdict.RESET, "gift: reset; 3 links unclaimed for 30 days, and 1 spares")
+    assert (made.decision, str(made)) == (
+        ResetDecision.RESET,
+        "gift: reset; 3 links unclaimed for 30 days, and 1 spares",
+    )
 
 
 def test_a_younger_link_blocks_its_tag_and_the_plan_says_how_many_whose_and_until_when() -> None:
@@ -158,42 +153,45 @@ def test_a_younger_link_blocks_its_tag_and_the_plan_says_how_many_whose_and_unti
 @pytest.mark.parametrize("synced_at", [None, NOON - SECOND])
 def test_a_tag_whose_claims_were_not_synced_in_this_run_is_blocked(synced_at: datetime | None) -> None:
     (made,) = plan([stock(claims_synced_at=synced_at)], [campaign()], synced_since=NOON, sandbox=True)
-    assert (made.verdict, made.why) == (Verdict.BLOCKED, "its claims were not read in this run: clear sync_claims")
+    assert (made.decision, made.why) == (
+        ResetDecision.BLOCKED,
+        "its claims were not read in this run: clear sync_claims",
+    )
 
 
 @pytest.mark.parametrize("dry_run", [None, False])
 def test_without_a_reset_policy_a_stale_tag_is_only_shown_whatever_the_form_says(dry_run: bool | None) -> None:
     (made,) = plan([stock()], [campaign(reset=None)], synced_since=NOON, dry_run=dry_run)
-    assert made.verdict is Verdict.DRY_RUN
+    assert made.decision is ResetDecision.DRY_RUN
     assert made.why.endswith("campaign 'gift' sets no reset policy: write reset: when_stale into the campaign file")
 
 
 def test_against_the_sandbox_no_policy_is_needed() -> None:
     (made,) = plan([stock()], [campaign(reset=None)], synced_since=NOON, sandbox=True)
-    assert made.verdict is Verdict.RESET
+    assert made.decision is ResetDecision.RESET
 
 
 def test_every_campaign_with_a_link_under_the_tag_must_want_the_reset() -> None:
     both = [campaign("gift"), campaign("other", reset=None)]
     (made,) = plan([stock(campaigns=["gift", "other"])], both, synced_since=NOON)
-    assert made.verdict is Verdict.DRY_RUN
+    assert made.decision is ResetDecision.DRY_RUN
     assert "'other'" in made.why
 
 
 def test_a_campaign_that_is_no_longer_in_the_file_wants_nothing() -> None:
     (made,) = plan([stock(campaigns=["gone"])], [campaign()], synced_since=NOON)
-    assert made.verdict is Verdict.DRY_RUN
+    assert made.decision is ResetDecision.DRY_RUN
 
 
 def test_never_means_never_in_the_sandbox_too() -> None:
     (made,) = plan([stock()], [campaign(reset="never")], synced_since=NOON, sandbox=True, dry_run=False)
-    assert (made.verdict, made.why) == (Verdict.BLOCKED, "campaign 'gift' says reset: never")
+    assert (made.decision, made.why) == (ResetDecision.BLOCKED, "campaign 'gift' says reset: never")
 
 
 def test_an_unfinished_reset_is_resumed_but_not_by_a_dry_run() -> None:
     unfinished = stock(state=TagState.RESETTING, live=0, free_at=None, stale_after=None, campaigns=[])
-    resumed, shown = (plan([unfinished], [], synced_since=NOON, dry_run=dry)[0].verdict for dry in (None, True))
-    assert (resumed, shown) == (Verdict.RESUME, Verdict.BLOCKED)
+    resumed, shown = (plan([unfinished], [], synced_since=NOON, dry_run=dry)[0].decision for dry in (None, True))
+    assert (resumed, shown) == (ResetDecision.RESUME, ResetDecision.BLOCKED)
 
 
 @given(
@@ -223,7 +221,7 @@ def test_a_plan_never_resets_against_youth_old_claims_policy_or_a_dry_run(
     wanted = sandbox or all(policy is ResetPolicy.WHEN_STALE for policy in policies)
     allowed = ResetPolicy.NEVER not in policies and wanted and dry_run is not True
     stale = live > 0 and free_in <= 0 and synced is not None and synced >= NOON
-    assert (made.verdict is Verdict.RESET) == (allowed and stale)
+    assert (made.decision is ResetDecision.RESET) == (allowed and stale)
     assert made.why
 
 
@@ -284,7 +282,7 @@ def test_a_dry_run_is_noted_once_and_changes_nothing(rows: LedgerRows) -> None:
     stale_tag(rows)
     for _ in range(2):
         (made,) = plan_resets(rows.uri, [campaign()], run_id="dry", synced_since=LONG_AGO, dry_run=True, tags=["gift"])
-    assert made.verdict is Verdict.DRY_RUN
+    assert made.decision is ResetDecision.DRY_RUN
     assert rows.all("select tag, run_id, dry_run, state, orders_reset, nmp_count from passport_ops.tag_reset") == [
         ("gift", "dry", True, "done", 2, None)
     ]
@@ -537,7 +535,7 @@ def killed_before_its_end(rows: LedgerRows, monkeypatch: pytest.MonkeyPatch) -> 
     """A reset of a stale tag whose process dies when the NMP has answered."""
     stale_tag(rows)
     with monkeypatch.context() as patch:
-        patch.setattr(resetting, "_finish", killed)
+        patch.setattr(TagReset, "finish", killed)
         with pytest.raises(Killed):
             reset(rows, Asked(), "gift")
 
@@ -546,16 +544,16 @@ def test_a_reset_that_another_process_finished_meanwhile_is_not_carried_out_agai
     rows: LedgerRows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     killed_before_its_end(rows, monkeypatch)
-    own, second = resetting._own, Asked()
+    own, second = TagReset.own, Asked()
 
     def own_late(*arguments: Any) -> None:
         """Another process finishes the reset, and the tag's next link is given out, before this one owns it."""
-        monkeypatch.setattr(resetting, "_own", own)
+        monkeypatch.setattr(TagReset, "own", own)
         assert isinstance(reset(rows, Asked(), "gift"), ResetDone)
         rows.link("fresh", "gift", age=timedelta(0))
         own(*arguments)
 
-    monkeypatch.setattr(resetting, "_own", own_late)
+    monkeypatch.setattr(TagReset, "own", own_late)
     with pytest.raises(ResetError, match="another process is resetting tag 'gift', or has just done so"):
         reset(rows, second, "gift")
     assert (second.tags, tag_of(rows, "gift"), rows.standing("fresh")) == ([], ("open", 1, True), ("reserved", True))
@@ -628,7 +626,7 @@ def test_while_every_answer_is_lost_the_tag_stays_closed_and_a_later_run_finishe
     assert rows.one("select finished_at is null from passport_ops.tag_reset") == (True,)
 
     (made,) = plan_resets(rows.uri, [campaign()], run_id="next", synced_since=LONG_AGO)
-    assert made.verdict is Verdict.RESUME
+    assert made.decision is ResetDecision.RESUME
     assert reset(rows, nmp, "dark", run_id="next") == ResetDone(
         nmp_count=2, orders_reset=2, orders_requeued=0, spares_ended=0
     )
@@ -668,7 +666,15 @@ def killed(*_: Any, **__: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("step", "calls_before"), [("_own", 0), ("_wait_for_calls", 0), ("_blocked", 0), ("_ask", 0), ("_finish", 1)]
+    ("step", "calls_before"),
+    [
+        ("TagReset.own", 0),
+        ("TagReset.wait_for_calls", 0),
+        ("what_blocks_now", 0),
+        ("TagReset.mark_asked", 0),
+        ("_ask", 0),
+        ("TagReset.finish", 1),
+    ],
 )
 def test_a_reset_that_is_killed_at_any_step_is_finished_by_the_next_try(
     rows: LedgerRows, monkeypatch: pytest.MonkeyPatch, step: str, calls_before: int
@@ -677,7 +683,7 @@ def test_a_reset_that_is_killed_at_any_step_is_finished_by_the_next_try(
     spare = rows.passport("gift")
     asked = Asked()
     with monkeypatch.context() as patch:
-        patch.setattr(resetting, step, killed)
+        patch.setattr(f"include.resets.resetting.{step}", killed)
         with pytest.raises(Killed):
             reset(rows, asked, "gift")
     assert (len(asked.tags), rows.standing("gift-1")) == (calls_before, ("reserved", True))
@@ -686,6 +692,34 @@ def test_a_reset_that_is_killed_at_any_step_is_finished_by_the_next_try(
     assert len(asked.tags) == calls_before + 1
     assert (tag_of(rows, "gift"), rows.passports(spare)[0][0]) == (("open", 1, True), "ended")
     assert rows.all("select state from passport_ops.tag_reset") == [("done",)]
+
+
+def test_a_reset_that_is_killed_before_any_of_its_statements_is_finished_by_the_next_try(
+    rows: LedgerRows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    died_at: list[str] = []
+    for number in count(1):
+        tag, statements = f"tag-{number}", count(1)
+        stale_tag(rows, tag)
+
+        def dies(name: str, statements: Iterator[int] = statements, last: int = number) -> LiteralString:
+            if next(statements) == last:
+                died_at.append(name)
+                raise Killed
+            return reset_sql(name)
+
+        with monkeypatch.context() as patch, suppress(Killed):
+            patch.setattr(resetting, "sql", dies)
+            reset(rows, Asked(), tag)
+            break
+        assert reset(rows, Asked(), tag) == ResetDone(nmp_count=7, orders_reset=2, orders_requeued=0, spares_ended=0)
+        assert tag_of(rows, tag) == ("open", 1, True)
+    assert died_at == [
+        *("lock_tag", "close_tag", "under_way", "intend"),
+        *("own", "lapse_calls", "seconds_to_wait"),
+        *("finish", "own"),
+        *("lock_tag", "take_back", "end_passports", "next_epoch", "finish"),
+    ]
 
 
 @pytest.mark.parametrize("statement", ["end_passports", "next_epoch", "finish"])
@@ -727,7 +761,7 @@ def test_a_closed_tag_that_was_never_asked_opens_again_when_a_young_link_came_me
 ) -> None:
     stale_tag(rows)
     with monkeypatch.context() as patch:
-        patch.setattr(resetting, "_wait_for_calls", killed)
+        patch.setattr(TagReset, "wait_for_calls", killed)
         with pytest.raises(Killed):
             reset(rows, Asked(), "gift")
     rows.link("young", "gift", age=SECOND)

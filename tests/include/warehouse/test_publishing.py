@@ -9,7 +9,7 @@ import pytest
 
 from include.warehouse.database import SafeDatabaseError, open_session
 from include.warehouse.migrate import check_warehouse
-from include.warehouse.publishing import LoadCheckError, PublishedDay, load_links
+from include.warehouse.publishing import LoadCheckError, LoadResult, PublishedDay, load_links
 from local.postgres import EmbeddedPostgres
 from tests.databases import Database
 from tests.include.planned import DAY, world
@@ -356,6 +356,16 @@ def test_a_published_day_is_counted_again_when_another_days_run_serves_or_finds_
     ]
 
 
+def test_a_load_without_a_day_of_its_own_publishes_what_changed_and_counts_no_other_day(rows: Rows) -> None:
+    assert load_links(rows.uri, run_id="reset") == LoadResult(0, 0, [], [])
+    rows.served("o-1", "11")
+    rows.load(SATURDAY)
+    rows.claim("o-1")
+    result = load_links(rows.uri, run_id="reset")
+    assert (result.updated, result.days) == (1, [PublishedDay(FRIDAY, True, 1, 1, 0, {})])
+    assert rows.all("select business_day from passport.days order by 1") == [(FRIDAY,), (SATURDAY,)]
+
+
 # --- all or nothing ------------------------------------------------------------------------------------------------
 
 
@@ -456,7 +466,7 @@ def test_a_load_that_is_not_right_is_taken_back_whole(rows: Rows, body: str, fau
     break_inserts(rows, body, "new.order_key = 'o-1'")
     with pytest.raises(LoadCheckError) as caught:
         rows.load()
-    assert str(caught.value) == f"The load of passport.links was taken back and changed nothing. Orders {fault}"
+    assert str(caught.value) == f"The load of passport.links was rolled back and changed nothing. Orders {fault}"
     assert rows.links() == []
     assert rows.all("select * from passport.days") == []
     rows.do("drop trigger broken on passport.links")
