@@ -1,38 +1,36 @@
-"""Claims: reading from the NMP which passports their customers own by now, and saying whose claim each one is.
+"""Sync claims: read from the NMP which passports their customers own by now, and write whose claim each one is.
 
-Follows the NMP's page check-nft-claiming-status (getListOfSmartAssetsIdByTags: everything ever claimed under a tag, no
-paging, an unknown tag gives an empty list) and "Claims" of the design. A certificate that a reset returned to the pool
-may be handed out again, so a claim is judged by what was known first: seen before the certificate was handed out again
-it is the earlier order's, later it is the current order's and uncertain.
+The NMP lists every certificate that was ever claimed under a tag, all at once; for an unknown tag the list is empty.
+After a reset it can give a certificate again. So what was known first decides whose claim it is: a claim that was seen
+before the certificate was given again is the earlier order's. A later claim is the current order's, and uncertain.
+``docs/lifecycle.md`` has the table of claims.
 """
 
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
 
-import psycopg
+from psycopg.rows import scalar_row
 
 from include.nmp.errors import NmpError
 from include.sql_files import sql_of
-from include.warehouse.database import Connect, open_session, safe_errors
+from include.warehouse.database import Connect, Connection, database_now, open_session, safe_errors
 
 sql = sql_of(__package__)
 log = logging.getLogger(__name__)
 
-Connection = psycopg.Connection[Any]
-
 
 class ClaimsError(Exception):
-    """The claims of some tags could not be read; the message names them and what to do."""
+    """The claims of some tags could not be read; the message names the tags and the last reason."""
 
 
 class ClaimLister(Protocol):
     """What a sync needs of the NMP; ``include.nmp.client.NmpClient`` is one."""
 
     def claimed_certificates(self, tag: str) -> set[str]:
-        """Give the ids of all certificates ever claimed under a tag; raises ``include.nmp.errors.NmpError``."""
+        """Return the ids of all certificates ever claimed under a tag; raises ``include.nmp.errors.NmpError``."""
         ...
 
 
@@ -40,10 +38,11 @@ class ClaimLister(Protocol):
 class ClaimsOfTag:
     """What one sync changed for one tag.
 
-    ``claimed`` orders whose link was claimed, and ``after_reset`` those whose link had been taken back before;
-    ``uncertain`` of both perhaps by another holder of the certificate. ``second`` orders have a newer link besides the
-    claimed one; ``worthless`` orders are held now, because their certificate was claimed before they got it; ``spares``
-    ended. ``elsewhere`` counts the tag's claimed certificates that the ledger never received, ever.
+    ``claimed`` counts orders whose link was claimed, ``after_reset`` orders whose link was claimed after a reset had
+    taken it back. ``uncertain`` counts those of both that another holder of the certificate may have claimed.
+    ``second`` counts orders that have a newer link besides the claimed one. ``held`` counts orders that are held now,
+    because their certificate was claimed before they got it. ``spares`` counts spares that ended. ``elsewhere`` counts
+    all claimed certificates of the tag that the ledger never received.
     """
 
     tag: str
@@ -51,46 +50,46 @@ class ClaimsOfTag:
     uncertain: int
     after_reset: int
     second: int
-    worthless: int
+    held: int
     spares: int
     elsewhere: int
 
     def __str__(self) -> str:
         """Say it as one line of a log."""
-        told = {
+        counts = {
             "newly claimed": self.claimed,
             "claimed after a reset": self.after_reset,
             "uncertain among these": self.uncertain,
             "claimed beside a newer link": self.second,
-            "held, because claimed before": self.worthless,
+            "held, because claimed before": self.held,
             "spares claimed": self.spares,
-            "claimed elsewhere in all": self.elsewhere,
+            "claimed certificates that the ledger never received": self.elsewhere,
         }
         return f"{self.tag}: " + (
-            ", ".join(f"{count} {what}" for what, count in told.items() if count) or "nothing new"
+            ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "nothing new"
         )
 
 
 @dataclass(frozen=True)
 class Sync:
-    """A finished sync; ``since`` is its start by the database's clock (time zone aware)."""
+    """A finished sync; ``since`` is its start by the database's clock, with a time zone."""
 
     since: datetime
     tags: Sequence[ClaimsOfTag]
 
 
 def sync_claims(connect: Connect, nmp: ClaimLister, *, run_id: str, tags: Sequence[str] = ()) -> Sync:
-    """Read the claims of every tag with links out (or of ``tags``) into the ledger, one transaction a tag.
+    """Read the claims of every tag with links out (or of ``tags``) into the ledger, one transaction per tag.
 
-    Safe to run again. Raises ``ClaimsError`` after all tags were tried when the list of some could not be read,
-    ``include.warehouse.database.SafeDatabaseError`` when the database does not do its part.
+    Safe to run again. When the claims of some tags cannot be read, tries all tags and then raises ``ClaimsError``;
+    raises ``include.warehouse.database.SafeDatabaseError`` when the database fails.
     """
     with safe_errors("The claims could not be written"), open_session(connect, autocommit=True) as connection:
-        since = _now(connection)
+        since = database_now(connection)
         synced: list[ClaimsOfTag] = []
         failed: dict[str, NmpError] = {}
-        for tag in _tags(connection, tags):
-            seen_at = _now(connection)
+        for tag in _tags_to_sync(connection, tags):
+            seen_at = database_now(connection)
             try:
                 certificates = nmp.claimed_certificates(tag)
             except NmpError as error:
@@ -113,41 +112,37 @@ def apply_claims(
 ) -> ClaimsOfTag:
     """Write one tag's list of claimed ``certificates`` into the ledger, in one transaction.
 
-    ``seen_at`` is when the list was asked for, by the database's clock: a passport that its order got later than that,
-    whose certificate the list holds, was claimed before. A certificate counts under whichever tag its passport was
-    received.
+    ``seen_at`` is when the NMP was asked for the list, by the database's clock: if an order got its passport later than
+    that and the list has the certificate, somebody had claimed it before. A certificate counts under whichever tag its
+    passport was received.
     """
     seen = {"seen_at": seen_at, "run_id": run_id, "tag": tag}
-    with connection.transaction(), connection.cursor() as cursor:
+    with connection.transaction(), connection.cursor(row_factory=scalar_row) as cursor:
         cursor.execute(sql("staging"))
         with cursor.copy(sql("copy_certificates")) as copy:
             for certificate in certificates:
                 copy.write_row((certificate,))
         cursor.execute(sql("analyze"))
+        cursor.execute(sql("last_holder"))
         cursor.execute(sql("lock_tag"), seen)
         cursor.execute(sql("lock_orders"))
-        worthless = cursor.execute(sql("end_claimed_before"), seen).rowcount
+        held = cursor.execute(sql("end_claimed_before"), seen).rowcount
         spares = cursor.execute(sql("end_spares"), seen).rowcount
-        claimed = cursor.execute(sql("claim_live"), seen).fetchall()
-        after_reset = cursor.execute(sql("claim_after_reset"), seen).fetchall()
+        claimed: list[bool] = cursor.execute(sql("claim_live"), seen).fetchall()
+        after_reset: list[bool] = cursor.execute(sql("claim_after_reset"), seen).fetchall()
         second = cursor.execute(sql("note_second_claim"), seen).rowcount
-        saved = cursor.execute(sql("save_sync"), seen).fetchone()
+        elsewhere: int | None = cursor.execute(sql("save_sync"), seen).fetchone()
     return ClaimsOfTag(
         tag=tag,
         claimed=len(claimed),
-        uncertain=sum(uncertain for (uncertain,) in claimed + after_reset),
+        uncertain=sum(claimed) + sum(after_reset),
         after_reset=len(after_reset),
         second=second,
-        worthless=worthless,
+        held=held,
         spares=spares,
-        elsewhere=saved[0] if saved else 0,
+        elsewhere=elsewhere or 0,
     )
 
 
-def _tags(connection: Connection, tags: Sequence[str]) -> list[str]:
-    return [tag for (tag,) in connection.execute(sql("tags"), {"tags": list(tags) or None})]
-
-
-def _now(connection: Connection) -> datetime:
-    now: datetime = connection.execute(sql("now")).fetchall()[0][0]
-    return now
+def _tags_to_sync(connection: Connection, tags: Sequence[str]) -> list[str]:
+    return connection.cursor(row_factory=scalar_row).execute(sql("tags"), {"tags": list(tags) or None}).fetchall()

@@ -7,12 +7,13 @@ nothing else.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from datetime import datetime
+from typing import Any, cast
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
-from psycopg.rows import tuple_row
+from psycopg.rows import scalar_row, tuple_row
 
 from include.sql_files import sql_of
 
@@ -148,6 +149,12 @@ def open_session(
         connection.close()
         raise safe_error(error, f"The session with {place(connection)} could not be set up") from None
     return connection
+
+
+def database_now(connection: Connection) -> datetime:
+    """Return the time by the database's clock, with a time zone."""
+    (now,) = connection.cursor(row_factory=scalar_row).execute(sql("now")).fetchall()
+    return cast(datetime, now)
 
 
 def connecting_to(conninfo: str) -> Connect:

@@ -1,31 +1,12 @@
--- A link that a reset had taken back was claimed all the same, and its certificate is nobody else's: it is the order's.
--- An order that is being asked for is left to the next sync, one with a newer link to claims/note_second_claim. The
--- passport keeps when the reset ended it: from then until the claim the order could rightly be asked for again.
-with last_holder as (
-    select distinct on (held.certificate_id)
-        held.certificate_id,
-        held.passport_id,
-        held.order_key
-    from pg_temp.claimed_certificate as listed
-    inner join passport_ops.passport as held on listed.certificate_id = held.certificate_id
-    where
-        held.end_reason = 'reset'
-        and held.order_key is not null
-        and not exists (
-            select from passport_ops.passport as other
-            where
-                other.certificate_id = held.certificate_id
-                and (other.state in ('assigned', 'spare', 'claimed') or other.claimed_at is not null)
-        )
-    order by held.certificate_id asc, held.passport_id desc
-),
-
-one_per_order as (
+-- A link that a reset had taken back was claimed after all, and nobody else has its certificate: the claim is the order's.
+-- The next sync decides for an order that is being asked for, note_second_claim for one with a newer link. The passport
+-- keeps the time when the reset ended it: from then until the claim, asking again for the order was right.
+with one_per_order as (
     select distinct on (last_holder.order_key)
         last_holder.certificate_id,
         last_holder.passport_id,
         last_holder.order_key
-    from last_holder
+    from pg_temp.last_holder
     inner join passport_ops.reservation as known on last_holder.order_key = known.order_key
     where known.passport_id is null and known.state <> 'calling'
     order by last_holder.order_key asc, last_holder.passport_id desc

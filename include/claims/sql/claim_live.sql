@@ -1,5 +1,5 @@
--- A link that is out was claimed: by its order's customer, or, where another order lost the same certificate to a reset,
--- perhaps by that one's.
+-- A link that is out was claimed. If another order lost the same certificate to a reset, the claim may be that order's: it is
+-- uncertain.
 with claimed as (
     update passport_ops.passport as held
     set

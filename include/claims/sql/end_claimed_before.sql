@@ -1,6 +1,6 @@
--- Certificates that the NMP listed as claimed before their orders got them, from an answer or as a spare: their links are
--- worthless, so their orders need a person. Who claimed is an earlier holder, or somebody the ledger never knew.
-with worthless as (
+-- Certificates that the NMP listed as claimed before their orders got them, from an answer or as a spare. Their links do not
+-- work, so their orders are held for a person. An earlier holder claimed, or somebody whom the ledger does not know.
+with claimed_before as (
     update passport_ops.passport as held
     set
         state = 'ended',
@@ -26,11 +26,11 @@ set
     state = 'held',
     reason = format(
         'its certificate %%s was claimed by somebody else before it was handed out: release it for a new link',
-        worthless.certificate_id
+        claimed_before.certificate_id
     ),
     passport_id = null,
     fence = known.fence + 1,
     run_id = %(run_id)s,
     updated_at = clock_timestamp()
-from worthless
-where known.passport_id = worthless.passport_id;
+from claimed_before
+where known.passport_id = claimed_before.passport_id;

@@ -1,4 +1,4 @@
--- A spare that somebody claimed is of no use: nobody was given its link by this ledger.
+-- A spare that somebody claimed is never used: this ledger gave its link to nobody.
 update passport_ops.passport as spare
 set
     state = 'ended',

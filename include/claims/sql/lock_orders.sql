@@ -1,4 +1,4 @@
--- The orders that a claim may move, locked in one order for all writers.
+-- The orders that a claim may move, locked by key, as every writer locks them.
 select known.order_key
 from passport_ops.reservation as known
 where

@@ -1,5 +1,5 @@
--- Whoever settles an answer shares its tag before it locks orders, and this writes the tag in the end: so the tag comes
--- first here too.
+-- This transaction writes the tag at its end. Whoever settles an answer locks the tag before its orders, so this locks the
+-- tag first, too.
 select tag
 from passport_ops.tag
 where tag = %(tag)s

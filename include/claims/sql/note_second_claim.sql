@@ -1,27 +1,8 @@
--- A link that a reset had taken back was claimed although its order has a newer link: that customer now may have two.
-with last_holder as (
-    select distinct on (held.certificate_id)
-        held.certificate_id,
-        held.passport_id,
-        held.order_key
-    from pg_temp.claimed_certificate as listed
-    inner join passport_ops.passport as held on listed.certificate_id = held.certificate_id
-    where
-        held.end_reason = 'reset'
-        and held.order_key is not null
-        and not exists (
-            select from passport_ops.passport as other
-            where
-                other.certificate_id = held.certificate_id
-                and (other.state in ('assigned', 'spare', 'claimed') or other.claimed_at is not null)
-        )
-    order by held.certificate_id asc, held.passport_id desc
-),
-
-second as (
+-- A link that a reset had taken back was claimed, and its order has a newer link: this customer may have two now.
+with second as (
     update passport_ops.passport as held
     set claimed_at = %(seen_at)s
-    from last_holder
+    from pg_temp.last_holder
     inner join passport_ops.reservation as newer on last_holder.order_key = newer.order_key
     where
         held.passport_id = last_holder.passport_id

@@ -1,4 +1,4 @@
--- When the tag's claims were read, and how many of them this ledger never gave out.
+-- When the claims of the tag were read, and how many of their certificates the ledger never received.
 update passport_ops.tag
 set
     claims_synced_at = %(seen_at)s,

@@ -1,4 +1,4 @@
--- Tags whose claims matter: with links out, spares, or links taken back that a customer may still use.
+-- Tags that need a sync: with links out, with spares, or with links taken back that a customer may still use.
 select distinct tag
 from passport_ops.passport
 where (

@@ -16,7 +16,7 @@ from tests.include.ledger_rows import DAY, LedgerRows
 from tests.include.planned import World, world
 
 R = ReservationState
-NOTHING = {"claimed": 0, "uncertain": 0, "after_reset": 0, "second": 0, "worthless": 0, "spares": 0, "elsewhere": 0}
+NOTHING = {"claimed": 0, "uncertain": 0, "after_reset": 0, "second": 0, "held": 0, "spares": 0, "elsewhere": 0}
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ def test_a_list_read_before_the_certificate_came_again_gives_it_to_the_earlier_o
     taken_back(rows, "A1", "gift", "101")
     rows.link("B1", "gift", "101", age=timedelta(0))
     found = claims(rows, "gift", "101", read_before=timedelta(minutes=1))
-    assert found == changed("gift", after_reset=1, worthless=1)
+    assert found == changed("gift", after_reset=1, held=1)
     assert order(rows, "A1") == ("claimed", True, True, False)
     assert order(rows, "B1") == ("held", False, False, False)
     assert rows.one("select reason from passport_ops.reservation where order_key = 'B1'") == (
