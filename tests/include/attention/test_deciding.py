@@ -89,7 +89,7 @@ def test_nor_is_one_whose_lease_ended_for_the_next_run_settles_it(rows: LedgerRo
     [
         ("pending", "it waits for its link already"),
         ("out_of_stock", "fill the pool of its tag"),
-        ("cancelled", "mend the order in the shop"),
+        ("cancelled", "correct the order in the shop"),
         ("closed", "a person has closed it"),
         ("reset", "let its campaign requeue"),
     ],
@@ -111,7 +111,7 @@ def test_an_unknown_key_and_an_empty_reason_are_refused(rows: LedgerRows) -> Non
     rows.order("A1", "gift", HELD)
     with pytest.raises(AttentionError, match="no order 'a1' is in the ledger"):
         resolve(rows.connection, "a1", Action.CLOSE, "no more")
-    with pytest.raises(AttentionError, match="order 'A1' was not touched: give a reason"):
+    with pytest.raises(AttentionError, match="order 'A1' was not changed: give a reason"):
         resolve(rows.connection, "A1", Action.CLOSE, "  ")
 
 
