@@ -1,7 +1,7 @@
-"""What the page shows, read from the published views in one read-only snapshot.
+"""Read what the page shows from the published views, in one read-only snapshot.
 
-Follows the comments of the schema ``passport``. The page reads as ``passport_analyst`` where it may, a role that cannot
-see a link; no statement names a column that holds one.
+The comments of the schema ``passport`` explain the views. If its login may, the page reads as ``passport_analyst``, a
+role that cannot see a link. No statement names a column that holds one.
 """
 
 import time
@@ -13,11 +13,11 @@ from typing import Any, TypeVar
 
 import psycopg
 from psycopg import IsolationLevel
-from psycopg.rows import class_row
+from psycopg.rows import RowFactory, class_row, scalar_row
 
 from include.ledger.states import UNSERVED, ReservationState
 from include.sql_files import sql_of
-from include.warehouse.database import Connect, open_session, safe_errors
+from include.warehouse.database import Connect, Connection, open_session, safe_errors
 
 sql = sql_of(__package__)
 
@@ -27,14 +27,14 @@ OF_EACH_KIND = 5
 ORDERS_SHOWN = 20
 SECONDS_OF_A_PART = 3.0
 SECONDS_IN_ALL = 10.0
-"""What a part, and all of them, may take; a part that would take longer is left out, and the page says so."""
+"""The time limits of one part and of all parts; a part that takes longer is left out, and the page says so."""
 
 Row = TypeVar("Row")
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What a reader asked for: one business day, one campaign, an order (its key or id), or the days before one."""
+    """What a person asks for: one business day, one campaign, an order (its key or id), or the days before one."""
 
     day: date | None = None
     campaign: str | None = None
@@ -65,13 +65,13 @@ class FunnelRow:
 
     @property
     def by_state(self) -> dict[ReservationState, int]:
-        """How many of ``orders`` stand in which state; together they are ``orders``."""
+        """How many of ``orders`` are in which state; the counts add up to ``orders``."""
         counts = {state: int(getattr(self, state.value)) for state in BAR_STATES}
         return {state: count for state, count in counts.items() if count}
 
     @property
     def unserved(self) -> dict[ReservationState, int]:
-        """Those of them that wait for a link, by state."""
+        """How many of ``orders`` wait for a link, by state."""
         return {state: count for state, count in self.by_state.items() if state in UNSERVED}
 
 
@@ -90,7 +90,7 @@ BAR_STATES = (
 
 @dataclass(frozen=True)
 class Day:
-    """One business day over all campaigns shown; ``loaded_at`` is null until a load has published the day."""
+    """One business day over all campaigns shown; ``loaded_at`` is None until a load has published the day."""
 
     business_day: date
     loaded_at: datetime | None
@@ -141,7 +141,7 @@ class Attention:
 
 @dataclass(frozen=True)
 class Order:
-    """One row of ``passport.link_status``: where an order key stands; times are in UTC."""
+    """One row of ``passport.link_status``: the state and the times (UTC) of an order key."""
 
     order_key: str
     order_id: str
@@ -164,7 +164,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Found:
-    """What a look for one order brought: its keys, and what is the matter with them."""
+    """What was found for an order key or id: the orders, and why they need attention."""
 
     orders: list[Order]
     attention: list[Attention]
@@ -172,9 +172,9 @@ class Found:
 
 @dataclass(frozen=True)
 class Content:
-    """All that the page shows; a part is ``None`` where it could not be read in time, or was not asked for.
+    """All that the page shows; a part is None when it could not be read in time or was not asked for.
 
-    ``days`` and ``funnel`` are of the newest days, or of the day asked for; ``older`` says that there are more days.
+    ``days`` and ``funnel`` are of the newest days, or of the day asked for; ``older`` says that there are older days.
     ``campaigns`` are the names to choose from.
     """
 
@@ -188,7 +188,7 @@ class Content:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing at all has happened yet."""
+        """Whether the warehouse has no day, no tag and nothing that needs attention."""
         return self.days == [] and self.tags == [] and self.attention == []
 
 
@@ -208,7 +208,7 @@ def read_content(connect: Connect, asked: Asked) -> Content:
         found = _find(reader, asked.order) if asked.order else None
         dates = _dates(reader, asked)
         shown = dates and dates[:DAYS_SHOWN]
-        funnel = reader.rows(FunnelRow, "funnel", {"days": shown}) if shown else []
+        funnel = reader.rows(class_row(FunnelRow), "funnel", {"days": shown}) if shown else []
         if shown is None or funnel is None:
             days = wanted = None
         else:
@@ -220,15 +220,15 @@ def read_content(connect: Connect, asked: Asked) -> Content:
             funnel=wanted,
             campaigns=sorted({row.campaign for row in funnel or []} | ({asked.campaign} if asked.campaign else set())),
             attention=reader.rows(
-                Attention, "attention", {"day": asked.day, "campaign": asked.campaign, "rows": OF_EACH_KIND}
+                class_row(Attention), "attention", {"day": asked.day, "campaign": asked.campaign, "rows": OF_EACH_KIND}
             ),
-            tags=reader.rows(TagStock, "tag_stock", {"rows": TAGS_SHOWN}),
+            tags=reader.rows(class_row(TagStock), "tag_stock", {"rows": TAGS_SHOWN}),
             found=found,
         )
 
 
 def summed(dates: Sequence[date], funnel: Iterable[FunnelRow], loads: Mapping[date, datetime]) -> list[Day]:
-    """Sum the funnel's rows by day, for ``dates`` in their order; ``loads`` says when a load last changed a day."""
+    """Sum the funnel's rows by day, for ``dates`` in this order; ``loads`` says when a load last changed a day."""
     rows: dict[date, list[FunnelRow]] = {day: [] for day in dates}
     for row in funnel:
         rows[row.business_day].append(row)
@@ -249,25 +249,20 @@ def summed(dates: Sequence[date], funnel: Iterable[FunnelRow], loads: Mapping[da
 class _Reader:
     """Reads parts of one snapshot until the time is over."""
 
-    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._deadline = time.monotonic() + SECONDS_IN_ALL
 
-    def rows(self, kind: type[Row], name: str, parameters: Mapping[str, Any]) -> list[Row] | None:
-        """The rows of one statement, or ``None`` where it took too long."""
+    def rows(self, factory: RowFactory[Row], name: str, parameters: Mapping[str, Any]) -> list[Row] | None:
+        """Return the rows of one statement, or None when it takes too long."""
         seconds = min(SECONDS_OF_A_PART, self._deadline - time.monotonic())
         try:
-            with self._connection.transaction(), self._connection.cursor(row_factory=class_row(kind)) as cursor:
-                # A rolled back savepoint takes the limit back, too.
+            with self._connection.transaction(), self._connection.cursor(row_factory=factory) as cursor:
+                # A rollback to the savepoint also resets the limit.
                 cursor.execute(sql("limit_time"), {"milliseconds": max(int(seconds * 1000), 1)})
                 return cursor.execute(sql(name), parameters).fetchall()
         except psycopg.errors.QueryCanceled:
             return None
-
-
-@dataclass(frozen=True)
-class _Date:
-    business_day: date
 
 
 @dataclass(frozen=True)
@@ -277,29 +272,29 @@ class _Load:
 
 
 def _dates(reader: _Reader, asked: Asked) -> list[date] | None:
-    """The business days to show and, to know whether there are more, one more."""
+    """Return the business days to show, and one more if there are older ones; None when that takes too long."""
     if asked.day:
         return [asked.day]
-    rows = reader.rows(
-        _Date, "newest_days", {"before": asked.before, "campaign": asked.campaign, "rows": DAYS_SHOWN + 1}
-    )
-    return None if rows is None else [row.business_day for row in rows]
+    wanted = {"before": asked.before, "campaign": asked.campaign, "rows": DAYS_SHOWN + 1}
+    return reader.rows(scalar_row, "newest_days", wanted)
 
 
 def _loads(reader: _Reader, days: Sequence[date]) -> dict[date, datetime]:
-    rows = reader.rows(_Load, "published_days", {"days": days}) if days else []
+    rows = reader.rows(class_row(_Load), "published_days", {"days": days}) if days else []
     return {row.business_day: row.updated_at for row in rows or []}
 
 
 def _find(reader: _Reader, wanted: str) -> Found | None:
-    """The orders with this key, else with this order id: an id may have a key per item and is not indexed."""
-    orders: list[Order] | None = []
-    for name in ("orders_by_key", "orders_by_id"):
-        orders = reader.rows(Order, name, {"wanted": wanted, "rows": ORDERS_SHOWN})
-        if orders is None or orders:
-            break
+    """Return the order with this key, else the orders with this order id; None when that takes too long."""
+    orders = _orders(reader, order_key=wanted)
+    if orders == []:
+        orders = _orders(reader, order_id=wanted)
     if orders is None:
         return None
     keys = [order.order_key for order in orders] or [wanted]
-    attention = reader.rows(Attention, "order_attention", {"keys": keys, "rows": ORDERS_SHOWN})
+    attention = reader.rows(class_row(Attention), "order_attention", {"keys": keys, "rows": ORDERS_SHOWN})
     return None if attention is None else Found(orders, attention)
+
+
+def _orders(reader: _Reader, *, order_key: str | None = None, order_id: str | None = None) -> list[Order] | None:
+    return reader.rows(class_row(Order), "orders", {"order_key": order_key, "order_id": order_id, "rows": ORDERS_SHOWN})

@@ -1,7 +1,7 @@
-"""The page as HTML: Jinja templates with autoescape, one stylesheet, no script.
+"""Render the page as HTML: Jinja templates with autoescape, one stylesheet, no script.
 
-Nothing here reads or decides; ``include.page.reading`` has the contents. Addresses are relative, so that the page works
-under any sub-path.
+Nothing here reads from a database; ``include.page.reading`` does. Addresses are relative, so the page works under any
+sub-path.
 """
 
 from collections.abc import Iterable, Iterator
@@ -80,16 +80,16 @@ ORDER_TIMES = {
 
 
 def page_html(content: Content, asked: Asked, zone: ZoneInfo, notice: str = "") -> str:
-    """The page as an HTML document; times are shown in ``zone``, ``notice`` is one sentence at its top."""
+    """Return the page as an HTML document; times are shown in ``zone``, ``notice`` is one sentence at its top."""
 
     def moment(value: datetime | None) -> Markup:
         if value is None:
-            return Markup("–")  # noqa: RUF001 - what stands for nothing in a table
+            return Markup("–")  # noqa: RUF001 - the sign for nothing in a table
         local = value.astimezone(zone)
         return Markup('<time datetime="{}">{:%Y-%m-%d %H:%M}</time>').format(value.isoformat(), local)
 
     def query(**changes: object) -> str:
-        """The address of this page for other filters than those asked for."""
+        """Return the address of this page with some of its filters changed."""
         filters = {key: value for key, value in asdict(replace(asked, **changes)).items() if value}  # type: ignore[arg-type]
         return f"?{urlencode(filters)}" if filters else "./"
 
@@ -113,7 +113,7 @@ def page_html(content: Content, asked: Asked, zone: ZoneInfo, notice: str = "") 
 
 
 def trouble_html(title: str, sentence: str) -> str:
-    """A page that says in one sentence why there is no page; ``sentence`` must hold nothing secret."""
+    """Return an HTML document that says in one sentence why there is no page; ``sentence`` must hold no secret."""
     return _environment().get_template("trouble.html").render(title=title, sentence=sentence)
 
 
@@ -127,7 +127,7 @@ class Segment:
 
 
 def segments(day: Day) -> Iterator[Segment]:
-    """The parts of a day's bar from left to right; they fill it without a gap."""
+    """Yield the parts of a day's bar from left to right; they fill it without a gap."""
     before = 0
     for state, count in day.by_state.items():
         start = before * 1000 // day.orders
@@ -136,7 +136,7 @@ def segments(day: Day) -> Iterator[Segment]:
 
 
 def state_counts(by_state: dict[ReservationState, int]) -> str:
-    """A day's states in words: ``37 reserved, 2 out of stock``."""
+    """Say a day's states in words: ``37 reserved, 2 out of stock``."""
     return ", ".join(f"{_number(count)} {STATES[state][0]}" for state, count in by_state.items())
 
 
@@ -163,8 +163,8 @@ def _by_kind(rows: Iterable[Attention]) -> list[tuple[str, list[Attention]]]:
     return [(kind, list(of_kind)) for kind, of_kind in groupby(rows, attrgetter("kind"))]
 
 
-def _standing(order: Order) -> str:
-    """Where an order stands, in sentences."""
+def _meaning(order: Order) -> str:
+    """Say in sentences what an order's state means."""
     state = ReservationState(order.state)
     meaning = STATES[state][1]
     if state in SERVED and order.published_at is None:
@@ -199,11 +199,11 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "by_kind": _by_kind,
+        "meaning": _meaning,
         "number": _number,
         "percent": _percent,
         "segments": segments,
         "sentence": _sentence,
-        "standing": _standing,
         "state_counts": state_counts,
         "weekday": _weekday,
     }

@@ -1,5 +1,5 @@
--- The page reads as passport_analyst, who may see no link, wherever the connection's login may become that role; a
--- login that may not is given the analyst's rights by its administrator, or reads with its own.
+-- Read as passport_analyst, who may see no link, if the connection's login may become that role. A login that may not reads
+-- with its own rights; its administrator can give it the analyst's.
 select set_config('role', 'passport_analyst', true)
 where pg_has_role(
     to_regrole('passport_analyst'),

@@ -1,5 +1,5 @@
--- The newest of each kind and how many there are. A day or a campaign hides other orders; what is about a tag, a run or
--- a row that was not taken belongs to no day here and always shows.
+-- The newest of each kind, and how many there are. A day or a campaign hides other orders. What is about a tag, a run or a
+-- row that was not taken belongs to no day here and is always shown.
 with hidden as not materialized (
     select order_key
     from passport.link_status
@@ -32,5 +32,5 @@ select
     of_kind
 from shown
 where place <= %(rows)s
--- Rows that were not taken may be many on every day: last.
+-- Rows that were not taken come last: there may be many on every day.
 order by kind = 'rejected', newest_of_kind desc nulls last, kind asc, place asc

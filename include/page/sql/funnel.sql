@@ -1,3 +1,4 @@
+-- The figures of some days, by campaign.
 select
     business_day,
     campaign,

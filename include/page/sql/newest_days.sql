@@ -1,4 +1,4 @@
--- The newest business days, one look into the index on business_day for each, however many orders a day has.
+-- The newest business days: one index search for each, however many orders a day has.
 with recursive wanted as not materialized (
     select business_day
     from passport.link_status
@@ -29,7 +29,7 @@ with_orders as (
     where business_day is not null and place < %(rows)s
 ),
 
--- A day without orders is published, too.
+-- A day without orders may be published, too.
 published as (
     select business_day
     from passport.days

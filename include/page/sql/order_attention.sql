@@ -1,4 +1,4 @@
--- What is the matter with some orders, or with a row of the shop that was not taken.
+-- Why some orders, or a row of the shop that was not taken, need attention.
 select
     kind,
     order_key,

@@ -1,3 +1,4 @@
+-- When a load last changed some days.
 select
     business_day,
     updated_at

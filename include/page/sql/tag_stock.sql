@@ -1,4 +1,4 @@
--- The tags that run out first come first.
+-- The tags that will be empty first come first.
 select
     tag,
     state,

@@ -143,6 +143,14 @@ def test_an_order_is_found_by_its_key_or_by_its_id(scene: str, rows: LedgerRows)
     assert found("nobody's") == []
 
 
+@pytest.mark.parametrize(("asked", "is_indexed"), [("order_key", True), ("order_id", False)])
+def test_a_key_is_found_by_its_index(rows: LedgerRows, asked: str, is_indexed: bool) -> None:
+    values = {"order_key": None, "order_id": None, "rows": 20, asked: "m1"}
+    rows.do("set enable_seqscan = off")
+    plan = "\n".join(line for (line,) in rows.connection.execute("explain " + page_sql("orders"), values))
+    assert ("Index Cond: (order_key = 'm1'::text)" in plan) == is_indexed
+
+
 def test_what_is_the_matter_with_an_order_is_found_with_it(scene: str, rows: LedgerRows) -> None:
     rows.do(
         """

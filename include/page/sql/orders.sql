@@ -1,3 +1,5 @@
+-- The order with a key, or the orders with an order id; the other one is null. An id has a key for each item that was bought
+-- and is not indexed, so ask for the key first.
 select
     order_key,
     order_id,
@@ -17,6 +19,6 @@ select
     updated_at,
     run_id
 from passport.link_status
-where order_id = %(wanted)s
+where order_key = %(order_key)s::text or order_id = %(order_id)s::text
 order by order_key
 limit %(rows)s
