@@ -15,34 +15,37 @@ file: without a policy a reset is planned and shown, not done, except against th
 or what blocks it, how many links, the youngest order, and when it will be free. `reset_tag` is mapped, one task per
 tag; it waits until no call for the tag is under way. `publish_resets` updates `passport.links`, whatever failed before.
 
-**When it fails**, mend the cause and clear the failed task:
+**When it fails**, correct the cause and clear the failed task:
 
 | what you see | what to do |
 |---|---|
-| claims could not be read | 401, 403: the API key lacks the right `certRead`; mend connection `nmp`, clear the run |
-| not reset, open again | nothing happened: mend what the log names, then clear `reset_tag`, or wait for the next run |
-| may or may not be reset | the NMP's answers got lost, no order is served from the tag until you clear `reset_tag` |
-| another process is at it | wait for it, then clear `reset_tag`: it goes on where the other stopped, or finds it done |
+| claims could not be read | 401, 403: the API key lacks the right `certRead`; correct connection `nmp`, clear the run |
+| not reset, open again | nothing happened: correct what the log names, clear `reset_tag`, or wait for the next run |
+| may or may not be reset | the NMP's answers were lost; no order gets a link of the tag until you clear `reset_tag` |
+| another process is resetting it | wait for it, then clear `reset_tag`: it continues where that stopped |
 
-A tag that was left closed by a killed task is found and finished by the next run. Every reset stands in
-`passport_ops.tag_reset` with the NMP's count.
+The next run finds and finishes a tag that a killed task left closed. Every reset is in `passport_ops.tag_reset`, with
+the NMP's count.
 """
 
 import logging
 from contextlib import closing
 from datetime import datetime, timedelta
+from typing import Unpack
 
-from airflow.sdk import Param, dag, task
+from airflow.sdk import Context, Param, dag, task
 from airflow.sdk.exceptions import AirflowFailException
 
+import passport_airflow  # noqa: F401 - first: it says what to do when another package is called include
 from include.campaigns import Campaigns
 from include.claims import syncing as claims
 from include.resets import planning, resetting
 from include.settings import settings
 from include.warehouse.publishing import load_links
 from passport_airflow.connections import nmp_is_sandbox, warehouse
+from passport_airflow.failed_tasks import failed_tasks
 from passport_airflow.nmp_hook import NmpHook
-from passport_airflow.retry_policy import RETRY_BY_CLASS
+from passport_airflow.task_defaults import task_defaults
 
 log = logging.getLogger(__name__)
 
@@ -61,21 +64,23 @@ PARAMS = {
 
 
 @task
-def sync_claims(params=None, dag_run=None) -> str:
-    """Reads the claims of every tag with links out; gives when it began, by the database's clock."""
+def sync_claims(**context: Unpack[Context]) -> str:
+    """Read the claims of every tag with links out; give when it began, by the database's clock, as ISO text."""
+    tags: list[str] = context["params"]["tags"]
     with closing(NmpHook().client()) as nmp:
-        sync = claims.sync_claims(warehouse(), nmp, run_id=dag_run.run_id, tags=params["tags"])
+        sync = claims.sync_claims(warehouse(), nmp, run_id=context["dag_run"].run_id, tags=tags)
     log.info("The claims of %d tags were read", len(sync.tags))
     return sync.since.isoformat()
 
 
 @task
-def plan_resets(synced_since: str, params=None, dag_run=None) -> list[str]:
-    """Says of each tag what is to become of it and why; gives the tags to reset."""
+def plan_resets(synced_since: str, **context: Unpack[Context]) -> list[str]:
+    """Say of each tag what will become of it and why; give the tags to reset."""
+    params = context["params"]
     plans = planning.plan_resets(
         warehouse(),
         CAMPAIGNS,
-        run_id=dag_run.run_id,
+        run_id=context["dag_run"].run_id,
         synced_since=datetime.fromisoformat(synced_since),
         tags=params["tags"],
         dry_run=DRY_RUN[params["dry_run"]],
@@ -89,14 +94,14 @@ def plan_resets(synced_since: str, params=None, dag_run=None) -> list[str]:
 
 
 @task(map_index_template="{{ task.op_kwargs['tag'] }}", execution_timeout=timedelta(minutes=30))
-def reset_tag(tag: str, synced_since: str, dag_run=None) -> str:
-    """Resets one tag, or goes on with a reset that was interrupted; gives what came of it, in words."""
+def reset_tag(tag: str, synced_since: str, **context: Unpack[Context]) -> str:
+    """Reset one tag, or continue a reset that was interrupted; give what became of it, in words."""
     with closing(NmpHook().client()) as nmp:
         done = resetting.reset_tag(
             warehouse(),
             nmp,
             tag,
-            run_id=dag_run.run_id,
+            run_id=context["dag_run"].run_id,
             campaigns=CAMPAIGNS,
             synced_since=datetime.fromisoformat(synced_since),
         )
@@ -104,14 +109,12 @@ def reset_tag(tag: str, synced_since: str, dag_run=None) -> str:
 
 
 @task(trigger_rule="all_done")
-def publish_resets(dag_run=None, ti=None) -> None:
-    """Publishes what changed in the ledger, whatever failed before it; then fails if anything did."""
-    load_links(warehouse(), run_id=dag_run.run_id)
-    upstream = ["sync_claims", "plan_resets", "reset_tag"]
-    states = ti.get_task_states(dag_id=dag_run.dag_id, task_ids=upstream, run_ids=[dag_run.run_id])
-    failed = [name for name, state in states[dag_run.run_id].items() if state in ("failed", "upstream_failed")]
+def publish_resets(**context: Unpack[Context]) -> None:
+    """Publish what changed in the ledger, whatever failed before; then fail if anything did."""
+    load_links(warehouse(), run_id=context["dag_run"].run_id)
+    failed = failed_tasks(context, ["sync_claims", "plan_resets", "reset_tag"])
     if failed:
-        message = f"{', '.join(sorted(failed))} failed: read its log, mend the cause, clear it"
+        message = f"{', '.join(sorted(failed))} failed: read its log, correct the cause, clear it"
         raise AirflowFailException(message)
 
 
@@ -121,18 +124,12 @@ def publish_resets(dag_run=None, ti=None) -> None:
     params=PARAMS,
     doc_md=__doc__,
     tags=["passport-links"],
-    default_args={
-        "owner": "passport-links",
-        "retries": 2,
-        "retry_delay": timedelta(seconds=settings().retry_delay_seconds),
-        "retry_policy": RETRY_BY_CLASS,
-        "execution_timeout": timedelta(hours=1),
-    },
+    default_args=task_defaults(timedelta(hours=1)),
 )
-def reset_stale_reservations():
-    """Wires the reset: sync, plan, reset, publish."""
+def reset_stale_reservations() -> None:
+    """Connect the tasks of a reset: sync, plan, reset, publish."""
     synced_since = sync_claims()
-    stale_tags = plan_resets(synced_since)
+    stale_tags = plan_resets(synced_since)  # type: ignore[arg-type]  # the task itself gets the text
     reset_tag.partial(synced_since=synced_since).expand(tag=stale_tags) >> publish_resets()
 
 

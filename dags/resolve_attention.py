@@ -15,22 +15,21 @@ The decision, its reason and who triggered the run are kept in `passport_ops.dec
 **When it fails**, the log says why in one sentence: the order is not known, or needs no person, and what to do instead.
 """
 
-import logging
 from datetime import timedelta
+from typing import Unpack
 
-from airflow.sdk import Param, dag, task
+from airflow.sdk import Context, Param, dag, task
 from airflow.sdk.exceptions import AirflowFailException
 
+import passport_airflow  # noqa: F401 - first: it says what to do when another package is called include
 from include.attention.deciding import Action, AttentionError, resolve
-from include.settings import settings
 from include.warehouse.database import open_session
 from passport_airflow.connections import warehouse
-
-log = logging.getLogger(__name__)
+from passport_airflow.task_defaults import task_defaults
 
 PARAMS = {
     "order_key": Param(
-        type="string", minLength=1, title="Order key", description="As it stands in passport.needs_attention."
+        type="string", minLength=1, title="Order key", description="As passport.needs_attention has it."
     ),
     "action": Param(
         enum=[action.value for action in Action],
@@ -48,8 +47,9 @@ PARAMS = {
 
 
 @task
-def resolve_order(params=None, dag_run=None) -> str:
-    """Carries out the person's decision; gives what became of the order."""
+def resolve_order(**context: Unpack[Context]) -> str:
+    """Carry out the person's decision; give what became of the order, in words."""
+    params = context["params"]
     try:
         with open_session(warehouse()) as connection:
             decided = resolve(
@@ -57,7 +57,7 @@ def resolve_order(params=None, dag_run=None) -> str:
                 params["order_key"],
                 Action(params["action"]),
                 params["reason"],
-                getattr(dag_run, "triggering_user_name", None),
+                context["dag_run"].triggering_user_name,
             )
     except AttentionError as error:
         raise AirflowFailException(str(error)) from None
@@ -70,15 +70,10 @@ def resolve_order(params=None, dag_run=None) -> str:
     params=PARAMS,
     doc_md=__doc__,
     tags=["passport-links"],
-    default_args={
-        "owner": "passport-links",
-        "retries": 2,
-        "retry_delay": timedelta(seconds=settings().retry_delay_seconds),
-        "execution_timeout": timedelta(minutes=5),
-    },
+    default_args=task_defaults(timedelta(minutes=5)),
 )
-def resolve_attention():
-    """Wires the decision: one task."""
+def resolve_attention() -> None:
+    """Connect the decision's one task."""
     resolve_order()
 
 

@@ -1,14 +1,16 @@
 """The Airflow hook that builds the NMP client from the connection ``nmp``."""
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook, Connection
 from airflow.sdk.exceptions import AirflowException
 
-from include.nmp.client import NmpClient
 from include.nmp.connection import NmpConnection
 from include.nmp.errors import NmpConfigurationError, NmpError
+
+if TYPE_CHECKING:
+    from include.nmp.client import NmpClient
 
 _SCHEMES = ("http", "https")
 
@@ -53,11 +55,13 @@ class NmpHook(BaseHook):
             _base_url(connection), connection.password, _environment(extra), _link_hosts(extra)
         )
 
-    def client(self, **options: Any) -> NmpClient:
+    def client(self, **options: Any) -> "NmpClient":
         """Build a client for the connection; options go to NmpClient. Raises NmpConfigurationError."""
+        from include.nmp.client import NmpClient  # imports requests, which parsing a DAG file does not need
+
         return NmpClient(self.nmp_connection(), **options)
 
-    def get_conn(self) -> NmpClient:
+    def get_conn(self) -> "NmpClient":
         """Build a client, under the name that every hook has for this."""
         return self.client()
 

@@ -1,4 +1,4 @@
-"""The operator behind the ``reserve`` task: one order in the triggerer, or a slice of orders in a worker."""
+"""The operator of the ``reserve`` task: one order in the triggerer, or a slice of orders in a worker."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,18 +11,18 @@ from airflow.triggers.base import StartTriggerArgs
 from include.day_check import OrdersNeedAttentionError, OrdersNotServedError
 from include.reserving import Outcome, Verdict
 from include.settings import settings
-from passport_airflow.process_engine import close_process_engine, process_engine, run_attempt
+from passport_airflow.process_engine import close_process_engine, process_engine, run_start
 
 MOST_OUTCOMES_LOGGED = 100
 PROGRESS_SECONDS = 5.0
 
 
 class ReservePassportLinkOperator(BaseOperator):
-    """Reserves one claim link for each order of its mapped task. Map it over ``order``, the labels of a planned run.
+    """Reserve one claim link for each order of the mapped task. Map it over ``order``, the labels of a planned run.
 
-    It starts in the triggerer (``start_from_trigger``), where one order costs no process. A slice of orders goes on in
-    a worker; where there is no triggerer (setting ``start_in_triggerer``) so does a single order. Which orders it
-    serves stands in the ledger, by run and map index; ``order`` is for people, and for the task's row in the UI.
+    It starts in the triggerer (``start_from_trigger``), where one order costs no process. A slice of orders continues
+    in a worker, and so does a single order without a triggerer (setting ``start_in_triggerer``). The ledger knows which
+    orders it serves, by run and map index; ``order`` is for people, and for the task's row in the UI.
     """
 
     template_fields: Sequence[str] = ()
@@ -36,16 +36,16 @@ class ReservePassportLinkOperator(BaseOperator):
         self.order = order
 
     def resume(self, context: Context, event: dict[str, Any]) -> None:
-        """Goes on in a worker after the trigger: with its slice of orders, or to fail for a person's attention.
+        """Continue in a worker after the trigger: serve the slice of orders, or fail because a person must act.
 
-        Raises as ``execute`` does.
+        Raises what ``execute`` raises.
         """
         if attention := event.get("attention"):
             raise OrdersNeedAttentionError(attention)
         self.execute(context)
 
     def execute(self, context: Context) -> None:
-        """Serves the task's orders in this process.
+        """Serve the task's orders in this process.
 
         Raises ``AirflowSkipException`` when its only order was not asked for (out of stock, no longer wanted, the run
         stopped), ``OrdersNotServedError`` for a retry, and ``OrdersNeedAttentionError`` where a retry would not help.
@@ -55,14 +55,14 @@ class ReservePassportLinkOperator(BaseOperator):
             engine = process_engine()
             _, order_keys = engine.orders_of_task(run.run_id, map_index)
             self.log.info("serves %d orders%s", len(order_keys), f": {order_keys[0]}" if len(order_keys) == 1 else "")
-            outcomes = engine.engine.reserve_all(
-                run_attempt(run.run_id, run.start_date),
+            outcomes = engine.reserve_all(
+                run_start(run.run_id, run.start_date),
                 order_keys,
                 progress=lambda done, of: self.log.info("%d of %d orders done", done, of),
                 every_seconds=PROGRESS_SECONDS,
             )
         finally:
-            # also when the task is timed out or terminated: calls under way are settled first
+            # also when the task times out or is terminated: the calls under way are settled first
             close_process_engine()
         self._conclude(outcomes)
 

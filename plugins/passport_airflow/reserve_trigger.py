@@ -8,7 +8,7 @@ from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TaskSkippedEvent
 
 from include.reserving import Outcome, Verdict
 from include.warehouse.database import SafeDatabaseError
-from passport_airflow.process_engine import ProcessEngine, process_engine, run_attempt
+from passport_airflow.process_engine import ProcessEngine, process_engine, run_start
 
 ASK_LEDGER_AGAIN_SECONDS = 2.0
 
@@ -19,23 +19,23 @@ EVENTS = {
     Verdict.STOPPED: TaskSkippedEvent,
     Verdict.FAILED: TaskFailedEvent,
 }
-"""How a task ends from here: ``TaskFailedEvent`` is retried. A person's attention fails it at once, in a worker."""
+"""How a task ends from here. ``TaskFailedEvent`` is retried; a worker fails what needs a person, without a retry."""
 
 
 class ReserveTrigger(BaseTrigger):
-    """Hands the order of one mapped task to the engine of this process and ends the task with its outcome.
+    """Give the order of one mapped task to the engine of this process and end the task with its outcome.
 
-    A task that serves a slice is handed on to a worker. Every mapped task has the same trigger without arguments: which
-    order it serves stands in the ledger, by run and map index. Run twice by two triggerers it still costs one call,
-    since the ledger lends an order to one of them at a time.
+    A task with a slice continues in a worker. Every mapped task has the same trigger without arguments: the ledger
+    knows which order it serves, by run and map index. When two triggerers run the same trigger it still costs one call,
+    because the ledger gives the lease of an order to one of them at a time.
     """
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """The class path, and no arguments."""
+        """Give the path of the class, and no arguments."""
         return "passport_airflow.reserve_trigger.ReserveTrigger", {}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yields one event: the task's end, or what a worker has to go on with (``resume`` of the operator)."""
+        """Yield one event: the end of the task, or what a worker continues with (``resume`` of the operator)."""
         task: Any = self.task_instance
         started_at = task.get_template_context()["dag_run"].start_date
         try:
@@ -45,7 +45,7 @@ class ReserveTrigger(BaseTrigger):
                 return
             outcome = await self._serve(engine, task.run_id, started_at, order_keys)
         except Exception as error:
-            # the name and our own words only: the text of an unforeseen error may hold anything
+            # only its type or a text of ours: the text of an unexpected error may hold anything
             words = str(error) if isinstance(error, SafeDatabaseError) else type(error).__name__
             self.log.error("this order could not be served: %s", words)  # noqa: TRY400
             yield TaskFailedEvent()
@@ -58,26 +58,26 @@ class ReserveTrigger(BaseTrigger):
             yield TriggerEvent({"attention": outcome.sentence})  # type: ignore[no-untyped-call]
 
     async def _orders(self, run_id: str, map_index: int) -> tuple[ProcessEngine, tuple[bool, list[str]]]:
-        """The engine and this task's orders; waits while the ledger cannot be reached."""
+        """Give the engine and this task's orders; waits while the ledger cannot be reached."""
         while True:
             engine = await asyncio.to_thread(process_engine)
             try:
                 return engine, await asyncio.to_thread(engine.orders_of_task, run_id, map_index)
-            except SafeDatabaseError as trouble:
-                if not trouble.transient:
+            except SafeDatabaseError as error:
+                if not error.transient:
                     raise
-                self.log.warning("the ledger cannot be read, trying again: %s", trouble)
+                self.log.warning("the ledger cannot be read, trying again: %s", error)
             await asyncio.sleep(ASK_LEDGER_AGAIN_SECONDS)
 
     async def _serve(
         self, engine: ProcessEngine, run_id: str, started_at: Any, order_keys: list[str]
     ) -> Outcome | None:
         if not order_keys:
-            self.log.warning("the run was dealt anew and no longer has this task: clear its extract_orders task")
+            self.log.warning("the run was re-planned and no longer has this task: clear its extract_orders task")
             return None
         [order_key] = order_keys
         self.log.info("order %s: asks for its link", order_key)
-        [future] = engine.engine.submit(run_attempt(run_id, started_at), [order_key])
+        [future] = engine.submit(run_start(run_id, started_at), [order_key])
         outcome = await asyncio.wrap_future(future)
         self.log.info("%s", outcome.sentence)
         return outcome

@@ -13,17 +13,17 @@ from include.settings import settings
 
 RETRY_BY_CLASS = ExceptionRetryPolicy(
     rules=[
-        RetryRule(NmpConfigurationError, RetryAction.FAIL, reason="mend the connection nmp, then clear the task"),
+        RetryRule(NmpConfigurationError, RetryAction.FAIL, reason="correct the connection nmp, then clear the task"),
         RetryRule([ExtractionError, UnknownCampaignError], RetryAction.FAIL, reason="correct it, then clear the task"),
         RetryRule(LedgerError, RetryAction.FAIL, reason="clear extract_orders, which plans the run"),
         RetryRule(OrdersNeedAttentionError, RetryAction.FAIL, reason="a person must act, see the log"),
-        RetryRule(DayNotServedError, RetryAction.FAIL, reason="clear the reserve task when the cause is mended"),
+        RetryRule(DayNotServedError, RetryAction.FAIL, reason="correct the cause, then clear the reserve task"),
         RetryRule(
             OrdersNotServedError, RetryAction.RETRY, retry_delay=timedelta(seconds=settings().retry_delay_seconds)
         ),
     ]
 )
-"""By class of error; all others are tried again as ``retries`` says.
+"""What to do by class of error; any other error is tried again as ``retries`` says.
 
-It runs in the dying process, so it is blind to kills: those the ledger guards against.
+It runs in the process that fails, so it sees no kill. The ledger guards against those.
 """

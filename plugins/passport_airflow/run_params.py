@@ -1,13 +1,19 @@
-"""The Trigger form of ``reserve_passport_links``."""
+"""The Trigger form of ``reserve_passport_links``, and what a run takes from it."""
+
+from collections.abc import Mapping
+from typing import Any
 
 from airflow.sdk import Param
+from airflow.sdk.types import DagRunProtocol
 
 from include.campaigns import Campaigns
+from include.ledger.session import RunPlan
 from include.settings import Settings
+from passport_airflow.run_day import run_day
 
 
 def run_params(campaigns: Campaigns, settings: Settings) -> dict[str, Param]:
-    """The DAG's params, typed and with help; their defaults are the project's settings."""
+    """Give the DAG's params, typed and with help; their defaults are the project's settings."""
     return {
         "day": Param(
             None,
@@ -30,7 +36,7 @@ def run_params(campaigns: Campaigns, settings: Settings) -> dict[str, Param]:
             minimum=0,
             maximum=1024,
             title="Orders with a task each",
-            description="Up to so many orders get one mapped task each; above, the day is dealt into slices.",
+            description="Up to so many orders get one mapped task each; above, each task serves a slice.",
         ),
         "max_tasks": Param(
             settings.max_tasks,
@@ -55,3 +61,18 @@ def run_params(campaigns: Campaigns, settings: Settings) -> dict[str, Param]:
             description="The run stops calling after so many calls of unknown outcome.",
         ),
     }
+
+
+def run_plan(run: DagRunProtocol, params: Mapping[str, Any], settings: Settings) -> RunPlan:
+    """Give what a run is to serve, by its params; raises ``AirflowFailException`` as ``run_day`` does."""
+    return RunPlan(
+        run_id=run.run_id,
+        business_day=run_day(run, params),
+        scheduled=run.run_type == "scheduled",
+        per_order_limit=params["per_order_limit"],
+        max_tasks=params["max_tasks"],
+        max_calls_per_order=params["max_calls_per_order"],
+        max_unknown_per_run=params["max_unknown_per_run"],
+        max_duplicates_per_run=settings.max_duplicates_per_run,
+        campaigns=tuple(params["campaigns"] or ()),
+    )
