@@ -75,7 +75,6 @@ def load_links(**context: Unpack[Context]) -> None:
     run = context["dag_run"]
     day = run_day(run, context["params"])
     published = publish_links(warehouse(), business_day=day, run_id=run.run_id)
-    log.info("%d links published, %d published rows brought up to date", published.published_now, published.updated)
     if published.refused:
         message = f"no publishable link: {', '.join(published.refused[:20])}; see passport.needs_attention"
         raise AirflowFailException(message)

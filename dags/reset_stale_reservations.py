@@ -20,7 +20,7 @@ tag; it waits until no call for the tag is under way. `publish_resets` updates `
 | what you see | what to do |
 |---|---|
 | claims could not be read | 401, 403: the API key lacks the right `certRead`; correct connection `nmp`, clear the run |
-| not reset, open again | nothing happened: correct what the log names, clear `reset_tag`, or wait for the next run |
+| was not reset and is open again | correct what the log names, then clear `reset_tag`, or wait for the next run |
 | may or may not be reset | the NMP's answers were lost; no order gets a link of the tag until you clear `reset_tag` |
 | another process is resetting it | wait for it, then clear `reset_tag`: it continues where that stopped |
 
