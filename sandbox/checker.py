@@ -18,12 +18,19 @@ from heapq import heappop, heappush
 from typing import Any
 
 import psycopg
-from psycopg.rows import dict_row
+from psycopg.rows import RowMaker, class_row
 
 from include.ledger.states import PassportState
 from include.outcomes import MEANINGS, AttemptOutcome, Consumed
 from include.sql_files import sql_of
-from include.warehouse.database import Connect, SafeDatabaseError, connecting_to, open_session, safe_errors
+from include.warehouse.database import (
+    Connect,
+    Connection,
+    SafeDatabaseError,
+    connecting_to,
+    open_session,
+    safe_errors,
+)
 from sandbox.errors import SandboxError
 from sandbox.server import SandboxControl
 
@@ -98,18 +105,19 @@ def check(warehouse: Connect, history: Sequence[Mapping[str, Any]]) -> Report:
         return examine(connection, history)
 
 
-def examine(connection: psycopg.Connection[Any], history: Sequence[Mapping[str, Any]]) -> Report:
+def examine(connection: Connection, history: Sequence[Mapping[str, Any]]) -> Report:
     """Decide the same over an open connection; what it reads is what it judges."""
-    with connection.transaction(), connection.cursor(row_factory=dict_row) as cursor:
-        found = [violation for rule in RULES if (violation := rule.broken(cursor))]
-        attempts = [_Attempt(**row) for row in cursor.execute(sql("attempts"))]
-        passports = [_Passport(**row) for row in cursor.execute(sql("passports"))]
-        counts = cursor.execute(sql("counts")).fetchone() or {}
+    with connection.transaction():
+        found = [violation for rule in RULES if (violation := rule.broken(connection))]
+        attempts = connection.cursor(row_factory=class_row(_Attempt)).execute(sql("attempts")).fetchall()
+        passports = connection.cursor(row_factory=class_row(_Passport)).execute(sql("passports")).fetchall()
+        (counts,) = connection.cursor(row_factory=class_row(_Counts)).execute(sql("counts")).fetchall()
     seen = _History.of(history)
     comparison = _Comparison(seen, attempts, passports)
     found += comparison.violations()
     return Report(
-        **counts,
+        orders=counts.orders,
+        links=counts.links,
         given_out=len(seen.given),
         received=len(seen.given) - len(comparison.missing),
         possible=sum(attempt.outcome in MAY_HAVE_CONSUMED for attempt in attempts),
@@ -128,10 +136,11 @@ class _Rule:
     query: str
     sentence: str
 
-    def broken(self, cursor: "psycopg.Cursor[dict[str, Any]]") -> Violation | None:
-        cursor.execute(sql(self.query), {"keeps_raw": [outcome.value for outcome in KEEPS_RAW]})
-        rows = tuple(_in_words(row) for row in cursor)
-        return Violation(self.promise, self.sentence, rows) if rows else None
+    def broken(self, connection: Connection) -> Violation | None:
+        rows = connection.cursor(row_factory=_in_words)
+        rows.execute(sql(self.query), {"keeps_raw": [outcome.value for outcome in KEEPS_RAW]})
+        found = tuple(rows)
+        return Violation(self.promise, self.sentence, found) if found else None
 
 
 RULES = (
@@ -155,8 +164,16 @@ RULES = (
 )
 
 
-def _in_words(row: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {_value(value)}" for name, value in row.items() if value is not None)
+def _in_words(cursor: psycopg.Cursor[Any]) -> RowMaker[str]:
+    """Make each row a text: the names of its columns and their values."""
+    names = [column.name for column in cursor.description or ()]
+
+    def words(values: Sequence[Any]) -> str:
+        return ", ".join(
+            f"{name} {_value(value)}" for name, value in zip(names, values, strict=True) if value is not None
+        )
+
+    return words
 
 
 def _value(value: Any) -> str:
@@ -168,6 +185,14 @@ def _value(value: Any) -> str:
 
 
 # -- the history against the ledger ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """How many orders there are, and how many of them have a link."""
+
+    orders: int
+    links: int
 
 
 @dataclass(frozen=True)

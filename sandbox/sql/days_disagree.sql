@@ -1,5 +1,5 @@
 -- Published days that do not count the orders that are published, although none of their changes waits for its first load.
-with standings as (
+with by_day as (
     select
         known.business_day,
         count(*) filter (
@@ -23,13 +23,13 @@ select
     day.complete,
     day.orders,
     day.published as counted,
-    coalesce(standings.published, 0) as published
+    coalesce(by_day.published, 0) as published
 from passport.days as day
-left join standings on day.business_day = standings.business_day
+left join by_day on day.business_day = by_day.business_day
 where
-    standings.waits is not true
+    by_day.waits is not true
     and (
-        day.published <> coalesce(standings.published, 0)
+        day.published <> coalesce(by_day.published, 0)
         or day.complete <> (day.orders = day.published)
         or day.lacking <> day.orders - day.published
     )
