@@ -1,6 +1,6 @@
 """What the DAGs connect to, read from Airflow's connections: ``warehouse``, ``orders_db`` and ``nmp``.
 
-The Postgres provider's hook opens the databases, so its extras, IAM tokens and secrets backends work here too.
+The hook of the Postgres provider opens the databases, so its extras, IAM tokens and secrets backends work here too.
 """
 
 import json
@@ -9,7 +9,12 @@ from typing import Any
 
 import psycopg
 from airflow.sdk import BaseHook, Connection
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import (
+    AirflowException,
+    AirflowFailException,
+    AirflowNotFoundException,
+    AirflowOptionalProviderFeatureException,
+)
 
 from include.warehouse.database import NETWORK_LIMITS, SafeDatabaseError, connection_refused
 
@@ -20,9 +25,10 @@ NMP = "nmp"
 
 @dataclass(frozen=True)
 class PostgresDatabase:
-    """The door to the database of one Airflow connection: called, it opens a new connection with a fresh token.
+    """Opens the database of one Airflow connection: each call makes a new connection, with a new token.
 
-    Two of them are equal where Airflow says the same of both. ``definition`` is all that Airflow says, password too.
+    Two of them are equal when Airflow says the same of both. ``definition`` is all that Airflow says, as JSON, with the
+    password.
     """
 
     conn_id: str
@@ -30,7 +36,7 @@ class PostgresDatabase:
 
     def __call__(self) -> psycopg.Connection[Any]:
         """Open a connection; raises ``SafeDatabaseError``, whose text names the place and never the password."""
-        # Here, because the provider is heavy and a DAG is read far more often than a database is opened.
+        # Here, because the provider is slow to import and parsing a DAG file opens no database.
         from airflow.providers.postgres.hooks.postgres import PostgresHook
 
         defined = Connection.from_json(self.definition, conn_id=self.conn_id)
@@ -38,10 +44,13 @@ class PostgresDatabase:
             connection = PostgresHook(postgres_conn_id=self.conn_id, connection=defined).get_conn()
         except psycopg.Error as error:
             raise connection_refused(error, host=defined.host, port=defined.port, database=defined.schema) from None
+        except (AirflowNotFoundException, AirflowOptionalProviderFeatureException) as error:
+            # The connection of the token service is not defined, or its provider is not installed: both say which.
+            message = f"No connection {self.conn_id!r}: {error}"
+            raise SafeDatabaseError(message, sqlstate=None, constraint=None, transient=False) from None
         except Exception as error:
-            # A token service's error may hold anything, and may be over in a moment.
-            said = str(error) if isinstance(error, AirflowException) else type(error).__name__
-            message = f"No connection {self.conn_id!r}: {said}"
+            # Only the type: the text may hold a secret. A token service may work again in a moment.
+            message = f"No connection {self.conn_id!r}: {type(error).__name__}; see that its token service works"
             raise SafeDatabaseError(message, sqlstate=None, constraint=None, transient=True) from None
         if not isinstance(connection, psycopg.Connection):
             message = f"No connection {self.conn_id!r}: the Postgres provider does not use psycopg 3; install psycopg"
@@ -50,20 +59,20 @@ class PostgresDatabase:
 
 
 def warehouse() -> PostgresDatabase:
-    """Give the door to the warehouse, from the connection ``warehouse``.
+    """Give what opens the warehouse: the connection ``warehouse``.
 
-    Raises ``AirflowFailException`` (no retry would help) when it is missing or no PostgreSQL connection.
+    Raises ``AirflowFailException`` (a retry would not help) when it is missing or no PostgreSQL connection.
     """
     return postgres_database(connection(WAREHOUSE))
 
 
 def orders_db() -> PostgresDatabase:
-    """Give the door to the shop's orders, from the connection ``orders_db``; raises as ``warehouse`` does."""
+    """Give what opens the shop's orders: the connection ``orders_db``. Raises what ``warehouse`` raises."""
     return postgres_database(connection(ORDERS_DB))
 
 
 def postgres_database(defined: Connection) -> PostgresDatabase:
-    """Give the door to the database of an Airflow connection; raises as ``warehouse`` does."""
+    """Give what opens the database of an Airflow connection. Raises what ``warehouse`` raises."""
     conn_id = str(defined.conn_id)
     if not (defined.conn_type or "").startswith("postgres"):
         message = (
@@ -91,9 +100,9 @@ def postgres_database(defined: Connection) -> PostgresDatabase:
 
 
 def from_environment(conn_id: str, value: str) -> PostgresDatabase:
-    """Give the door to the database of ``AIRFLOW_CONN_<CONN_ID>=<value>``, in Airflow's URI or JSON form.
+    """Give what opens the database of ``AIRFLOW_CONN_<CONN_ID>=<value>``, in Airflow's URI or JSON form.
 
-    Raises as ``warehouse`` does; the text never holds ``value``.
+    Raises what ``warehouse`` raises; the text never holds ``value``.
     """
     try:
         if value.strip().startswith("{"):
@@ -106,10 +115,10 @@ def from_environment(conn_id: str, value: str) -> PostgresDatabase:
 
 
 def nmp_is_sandbox() -> bool:
-    """Whether the connection ``nmp`` says of itself that it is the sandbox: its extra has ``"sandbox": true``.
+    """Say whether the connection ``nmp`` leads to the sandbox: its extra has ``"sandbox": true``.
 
-    The local stack writes that extra; nothing is guessed from a host. Raises as ``warehouse`` does when the connection
-    is missing.
+    The local stack writes that extra; nothing is guessed from a host. Raises ``AirflowFailException`` when the
+    connection is missing.
     """
     # In Airflow's URI form every extra is text.
     return str(connection(NMP).extra_dejson.get("sandbox", "")).lower() == "true"
@@ -120,7 +129,7 @@ def connection(conn_id: str) -> Connection:
     try:
         return BaseHook.get_connection(conn_id)
     except AirflowException:
-        # Airflow's own message on a URI that it cannot parse holds the URI, and so the password.
+        # Airflow's own message for a URI that it cannot parse holds the URI, so the password too.
         raise AirflowFailException(_unreadable(conn_id)) from None
 
 

@@ -1,12 +1,22 @@
-import json
+"""Airflow's connections to databases, as the Postgres provider's hook opens them."""
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg
 import pytest
 from airflow.providers.postgres.hooks.postgres import PostgresHook
+from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowFailException
 
 from include.warehouse.database import NETWORK_LIMITS, SafeDatabaseError, open_session
 from local.postgres import EmbeddedPostgres
 from passport_airflow.connections import from_environment, nmp_is_sandbox, orders_db, warehouse
+
+PROJECT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(
@@ -54,10 +64,59 @@ def test_the_providers_hook_opens_the_database_with_its_extras(postgres: Embedde
         assert session.execute("show timezone").fetchone() == ("UTC",)
 
 
+def test_extras_of_the_ui_are_text_and_count(postgres: EmbeddedPostgres) -> None:
+    extra = {"keepalives_idle": "7", "connect_timeout": "3", "keepalives_count": 2, "sslmode": "disable"}
+    value = {
+        "conn_type": "postgres",
+        "host": "127.0.0.1",
+        "port": str(postgres.port),
+        "login": "postgres",
+        "password": postgres.password,
+        "schema": "postgres",
+        "extra": json.dumps(extra),
+    }
+    with from_environment("warehouse", json.dumps(value))() as connection:
+        told = connection.info.get_parameters()
+    assert {name: told[name] for name in ("keepalives_idle", "connect_timeout", "keepalives_count", "sslmode")} == {
+        "keepalives_idle": "7",
+        "connect_timeout": "3",
+        "keepalives_count": "2",
+        "sslmode": "disable",
+    }
+    assert told["tcp_user_timeout"] == "50000"  # what the extra leaves out is limited too
+
+
+def test_a_secrets_backend_gives_the_connection_and_no_log_shows_its_password(
+    database: str, postgres: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    """All of ``make migrate``, at the log level that says most; only a secrets backend knows the connection."""
+    stored = tmp_path / "connections.json"
+    stored.write_text(json.dumps({"warehouse": database}))
+    outside = {key: value for key, value in os.environ.items() if not key.startswith("AIRFLOW")}
+    done = subprocess.run(
+        [sys.executable, "-m", "passport_airflow.migrate_warehouse"],
+        env={
+            **outside,
+            "PYTHONPATH": f"{PROJECT}{os.pathsep}{PROJECT / 'plugins'}",
+            "AIRFLOW_HOME": str(tmp_path / "airflow"),
+            "AIRFLOW__LOGGING__LOGGING_LEVEL": "DEBUG",
+            "AIRFLOW__SECRETS__BACKEND": "airflow.secrets.local_filesystem.LocalFilesystemBackend",
+            "AIRFLOW__SECRETS__BACKEND_KWARGS": json.dumps({"connections_file_path": str(stored)}),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Migrated the PostgreSQL database test_" in done.stdout, done.stderr
+    assert postgres.password not in done.stdout + done.stderr
+    with psycopg.connect(database) as connection:
+        assert connection.execute("select to_regclass('passport.links') is not null").fetchone() == (True,)
+
+
 def test_a_login_that_is_refused_names_the_place_and_no_password(postgres: EmbeddedPostgres) -> None:
-    door = from_environment("warehouse", postgres.uri("postgres").replace(postgres.password, "hunter22"))
+    opened = from_environment("warehouse", postgres.uri("postgres").replace(postgres.password, "hunter22"))
     with pytest.raises(SafeDatabaseError) as refused:
-        door()
+        opened()
     assert str(refused.value) == (
         f"No connection to the PostgreSQL database postgres at 127.0.0.1:{postgres.port}: it refuses the login; check "
         "user and password (SQLSTATE 28P01)"
@@ -67,9 +126,9 @@ def test_a_login_that_is_refused_names_the_place_and_no_password(postgres: Embed
 
 
 def test_a_misspelt_extra_is_refused_and_not_dropped(postgres: EmbeddedPostgres) -> None:
-    door = from_environment("warehouse", postgres.uri("postgres") + "?sslmod=require")
+    opened = from_environment("warehouse", postgres.uri("postgres") + "?sslmod=require")
     with pytest.raises(SafeDatabaseError, match="its parameters are not libpq's; correct the connection's extra"):
-        door()
+        opened()
 
 
 def test_an_iam_token_is_asked_for_anew_at_each_connection(
@@ -79,10 +138,10 @@ def test_an_iam_token_is_asked_for_anew_at_each_connection(
     monkeypatch.setattr(
         PostgresHook, "get_iam_token", lambda _, conn: (conn.login, next(tokens), conn.port), raising=True
     )
-    door = from_environment("warehouse", postgres.uri("postgres").replace(postgres.password, "") + "?iam=true")
-    door().close()
+    opened = from_environment("warehouse", postgres.uri("postgres").replace(postgres.password, "") + "?iam=true")
+    opened().close()
     with pytest.raises(SafeDatabaseError, match="it refuses the login"):
-        door()
+        opened()
 
 
 def test_a_token_service_that_fails_is_named_by_type_only(
@@ -93,9 +152,28 @@ def test_a_token_service_that_fails_is_named_by_type_only(
         raise RuntimeError(message)
 
     monkeypatch.setattr(PostgresHook, "get_iam_token", no_token)
-    with pytest.raises(SafeDatabaseError, match=r"^No connection 'warehouse': RuntimeError$") as failed:
+    expected = r"^No connection 'warehouse': RuntimeError; see that its token service works$"
+    with pytest.raises(SafeDatabaseError, match=expected) as failed:
         from_environment("warehouse", postgres.uri("postgres") + "?iam=true")()
     assert failed.value.transient is True
+
+
+def test_a_token_service_without_its_provider_says_what_to_install(postgres: EmbeddedPostgres) -> None:
+    with pytest.raises(SafeDatabaseError, match="apache-airflow-providers-amazon not installed, run: pip") as failed:
+        from_environment("warehouse", postgres.uri("postgres") + "?iam=true")()
+    assert failed.value.transient is False
+
+
+def test_a_connection_of_the_token_service_that_cannot_be_parsed_is_not_shown(
+    postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_token(*_: object) -> None:
+        Connection.from_uri("aws://key:hunter22@https://sts://example", conn_id="aws_default")  # raises, with the URI
+
+    monkeypatch.setattr(PostgresHook, "get_iam_token", no_token)
+    with pytest.raises(SafeDatabaseError, match=r"^No connection 'warehouse': AirflowException; see") as failed:
+        from_environment("warehouse", postgres.uri("postgres") + "?iam=true")()
+    assert "hunter22" not in repr(failed.value)
 
 
 def test_an_extra_that_is_no_json_is_one_sentence() -> None:
