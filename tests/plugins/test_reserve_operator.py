@@ -1,4 +1,4 @@
-"""The reserve operator in a worker: the door for slices, and for single orders where there is no triggerer."""
+"""The reserve operator in a worker: for slices, and for single orders where there is no triggerer."""
 
 import json
 from collections.abc import Iterator
