@@ -30,7 +30,7 @@ lint: $(VENV)/.dev ## ruff, mypy, import-linter and sqlfluff
 	@$(BIN)/sqlfluff lint --disable-progress-bar --processes 0 include local sandbox
 
 bench: $(VENV)/.dev ## what it costs, side by side: medians and ratios
-	@for script in bench/*.py; do PYTHONPATH=. $(BIN)/python "$$script" || exit 1; done
+	@for script in bench/*.py; do PYTHONPATH=. $(BIN)/python -P "$$script" || exit 1; done
 
 SEED ?= 1
 KILLS ?= 10

@@ -15,12 +15,13 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from include.campaigns import OnUnknown
-from include.ledger.session import Ledger, RunPlan, RunStart
+from include.ledger.run_starts import RunStart
+from include.ledger.runs import RunLedger, RunPlan
 from include.nmp.answers import LinkRules
 from include.nmp.client import NmpClient
 from include.nmp.connection import NmpConnection
 from include.orders import CheckedOrder
-from include.reserving import EngineSettings, ReservingEngine, Verdict
+from include.reserving import EngineSettings, OrderResult, ReservingEngine
 from include.warehouse.database import Connect, connecting_to
 from include.warehouse.migrate import migrate
 from local.postgres import EmbeddedPostgres
@@ -49,7 +50,7 @@ def engine(warehouse: Connect, connection: NmpConnection, orders: int, number: i
     """Seconds that the engine takes for a planned run of new orders."""
     keys = [f"{number}-{order:06}" for order in range(orders)]
     run_id = f"run {number}"
-    with Ledger(warehouse, lease_seconds=60, concurrency=CONCURRENCY, caller="bench") as ledger:
+    with RunLedger(warehouse) as ledger:
         eligible = [
             CheckedOrder(
                 *(row, key, key, None, None, NOON, NOON, DAY),
@@ -69,7 +70,7 @@ def engine(warehouse: Connect, connection: NmpConnection, orders: int, number: i
     outcomes = serving.reserve_all(RunStart(run_id, datetime.now(UTC)), keys)
     seconds = time.monotonic() - began
     serving.close()
-    assert all(outcome.verdict is Verdict.SERVED for outcome in outcomes)
+    assert all(outcome.result is OrderResult.SERVED for outcome in outcomes)
     return seconds
 
 

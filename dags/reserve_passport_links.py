@@ -39,11 +39,11 @@ import passport_airflow  # noqa: F401 - first: it says what to do when another p
 from include.campaigns import Campaigns
 from include.day_check import check_day
 from include.intake import plan_day
+from include.ledger.runs import RunLedger
 from include.settings import settings
 from include.warehouse.publishing import load_links as publish_links
 from passport_airflow.connections import orders_db, warehouse
 from passport_airflow.failed_tasks import failed_tasks
-from passport_airflow.open_ledger import open_ledger
 from passport_airflow.reserve_operator import ReservePassportLinkOperator
 from passport_airflow.run_day import run_day
 from passport_airflow.run_params import run_params, run_plan
@@ -65,7 +65,7 @@ SCHEDULE = (
 def extract_orders(**context: Unpack[Context]) -> list[str]:
     """Read the day's eligible orders and assign them to the mapped tasks; give a label for each task."""
     plan = run_plan(context["dag_run"], context["params"], SETTINGS)
-    with open_ledger("extract_orders") as ledger:
+    with RunLedger(warehouse()) as ledger:
         return plan_day(ledger, orders_db(), CAMPAIGNS, SETTINGS, plan).labels
 
 
@@ -88,13 +88,13 @@ def check_run(**context: Unpack[Context]) -> None:
     run, params = context["dag_run"], context["params"]
     day = run_day(run, params)
     failed = failed_tasks(context, ["extract_orders", "reserve", "load_links"])
-    with open_ledger("check_run") as ledger:
+    with RunLedger(warehouse()) as ledger:
         if "extract_orders" not in failed and not ledger.is_sliced(run.run_id):
             # a task of one order fails for that order alone, which the check of its own day names
             failed = {name for name in failed if not name.startswith("reserve")}
-        standings = ledger.day_standings(day, campaigns=params["campaigns"] or ())
+        orders = ledger.orders_of_day(day, campaigns=params["campaigns"] or ())
     reasons = SETTINGS.reasons_that_fail_a_run
-    log.info("%s", check_day(str(day), standings, failed_tasks=failed, reasons_that_fail=reasons))
+    log.info("%s", check_day(str(day), orders, failed_tasks=failed, reasons_that_fail=reasons))
 
 
 def not_for_backfills(context: Context) -> None:

@@ -8,7 +8,7 @@ from datetime import date, timedelta
 from include.business_day import day_bounds
 from include.campaigns import Campaigns
 from include.ledger.registering import Registered
-from include.ledger.session import Ledger, PlannedRun, RunPlan
+from include.ledger.runs import PlannedRun, RunLedger, RunPlan
 from include.orders import CheckedOrder
 from include.settings import Settings
 from include.warehouse.database import Connect, open_session, safe_errors
@@ -48,7 +48,9 @@ def read_orders(
         )
 
 
-def plan_day(ledger: Ledger, orders_db: Connect, campaigns: Campaigns, settings: Settings, plan: RunPlan) -> PlannedRun:
+def plan_day(
+    ledger: RunLedger, orders_db: Connect, campaigns: Campaigns, settings: Settings, plan: RunPlan
+) -> PlannedRun:
     """Do the whole of a run's first task: read the orders, register them and assign them to the run's mapped tasks.
 
     Every order is registered; those of the plan's campaigns are assigned. Done again it costs nothing: known keys stay

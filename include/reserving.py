@@ -1,8 +1,7 @@
-"""The reserving engine: takes order keys and gives outcomes. One engine to a process, two doors (docs/architecture.md).
+"""The reserving engine: takes order keys and gives outcomes. One engine to a process (``docs/architecture.md``).
 
-Caller threads speak to the NMP with ``requests``; one clerk thread alone speaks to the ledger and commits intents and
-answers in groups. While the ledger cannot be written the clerk holds every answer and tries again, until ten minutes
-after its engine was closed.
+Caller threads call the NMP; one writer thread alone uses the ledger and commits intents and answers in groups. While
+the ledger cannot be written the writer holds every answer and tries again, until ten minutes after its engine closed.
 """
 
 import contextlib
@@ -17,12 +16,16 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from include.ledger.session import Grant, Intent, Ledger, LedgerError, Refusal, RunStart, Settled
+from include.ledger.calls import CallLedger
+from include.ledger.granting import Caller, Grant, Intent, Refusal
+from include.ledger.run_starts import RunStart
+from include.ledger.session import LedgerError
+from include.ledger.settling import Settled
 from include.ledger.states import ReservationState
 from include.ledger.transitions import Step
 from include.nmp.answers import CallFailure, LinkRules, RawAnswer, read_answer
@@ -35,13 +38,13 @@ ASK_AGAIN_SECONDS = 0.05  # when another process's call or transaction must end 
 UNREACHABLE_SECONDS = 20.0  # of calls that never leave, until a run's orders are given back to be tried again later
 THROTTLED_SECONDS = 900.0  # of nothing but throttled calls, likewise
 LONGEST_BACKOFF_SECONDS = 4.0
-GROUP_SECONDS = 0.005  # how long the clerk lets answers gather while others are under way
+GROUP_SECONDS = 0.005  # how long the writer lets answers gather while others are under way
 LONGEST_SLEEP_SECONDS = 60.0
 HOLD_SECONDS = 600.0  # how long an engine that is closed goes on trying to write the answers it holds
 
 
-class Verdict(StrEnum):
-    """What a run gets for an order."""
+class OrderResult(StrEnum):
+    """How an order ended for a run."""
 
     SERVED = "served"  # it has its link, or had one that was claimed or reset
     OUT_OF_STOCK = "out_of_stock"  # its tag is empty or being reset; tried again by the next scheduled run or a clear
@@ -53,10 +56,10 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one order key: the verdict, where it stands in the ledger, and why, in words without any link."""
+    """One order key after a request: the result, its state in the ledger, and why, in words without any link."""
 
     order_key: str
-    verdict: Verdict
+    result: OrderResult
     state: ReservationState
     reason: str | None = None
 
@@ -70,7 +73,7 @@ class ReserveClient(Protocol):
     """What the engine needs of ``include.nmp.client.NmpClient``."""
 
     def reserve(self, tag: str, *, deadline: float) -> RawAnswer:
-        """One call; ``deadline`` is on ``time.monotonic``. Never raises for trouble on the way."""
+        """One call; ``deadline`` is on ``time.monotonic``. Never raises for a failure on the way."""
 
     def close(self) -> None:
         """Ends the connections."""
@@ -87,7 +90,7 @@ class EngineSettings:
 
 @dataclass
 class _Waiting:
-    """An order in the clerk's hands."""
+    """An order that waits for its call."""
 
     order_key: str
     run: RunStart
@@ -131,8 +134,8 @@ class _Pace:
 
 
 @dataclass
-class _Desk:
-    """A run attempt in this engine: its orders that may be asked for now, and what goes wrong for it as a whole."""
+class _RunQueue:
+    """A start of a run in this engine: its orders that wait for a call, and what goes wrong for it as a whole."""
 
     ready: deque[_Waiting] = field(default_factory=deque)
     not_before: float = 0.0
@@ -153,35 +156,30 @@ class ReservingEngine:
         self._rules = rules
         self._settings = settings
         self.caller = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
-        self._ledger = Ledger(
-            connect,
-            lease_seconds=settings.lease_seconds,
-            concurrency=settings.concurrency,
-            caller=self.caller,
-        )
+        self._ledger = CallLedger(connect, Caller(self.caller, settings.lease_seconds, settings.concurrency))
         self._events: queue.SimpleQueue[_Waiting | _Call | None] = queue.SimpleQueue()
-        self._desks: dict[RunStart, _Desk] = {}
+        self._run_queues: dict[RunStart, _RunQueue] = {}
         self._later: list[tuple[float, int, _Waiting]] = []
         self._turns = itertools.count()
         self._calls: dict[int, _Call] = {}
         self._pace = _Pace(settings.concurrency)
         self._ledger_lost = False
-        self._left_answers_due: float | None = None
+        self._unread_answers_due: float | None = None
         self._closing = threading.Event()
         self._hold_until = float("inf")
-        self._door = threading.Lock()  # nothing comes in once the engine is closing
+        self._entry_lock = threading.Lock()  # nothing comes in once the engine is closing
         self._callers = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="nmp-call")
-        self._clerk = threading.Thread(target=self._work, name="ledger-clerk", daemon=True)
-        self._clerk.start()
+        self._writer = threading.Thread(target=self._work, name="ledger-writer", daemon=True)
+        self._writer.start()
 
     def submit(self, run: RunStart, order_keys: Sequence[str]) -> "list[Future[Outcome]]":
-        """Asks for a link for each order; gives a future per key, in the same order.
+        """Ask for a link for each order; give a future for each key, in the same order.
 
-        A future that is cancelled withdraws its order; a call under way is settled all the same. Raises
+        A future that is cancelled takes its order back; a call under way is settled all the same. Raises
         ``RuntimeError`` once the engine is closed.
         """
         wanted = [_Waiting(key, run, Future()) for key in order_keys]
-        with self._door:
+        with self._entry_lock:
             if self._closing.is_set():
                 message = "the reserving engine is closed"
                 raise RuntimeError(message)
@@ -197,46 +195,40 @@ class ReservingEngine:
         progress: "Callable[[int, int], None] | None" = None,
         every_seconds: float = 5.0,
     ) -> list[Outcome]:
-        """Serves all these orders and gives their outcomes, in the same order.
+        """Serve all these orders and give their outcomes, in the same order.
 
         ``progress(done, of)`` is called every ``every_seconds`` while it works.
         """
         futures = self.submit(run, order_keys)
         try:
-            told = time.monotonic()
-            for future in futures:
-                while not future.done():
-                    with contextlib.suppress(TimeoutError):
-                        future.result(timeout=max(0.0, told + every_seconds - time.monotonic()))
-                    if time.monotonic() >= told + every_seconds:
-                        told = time.monotonic()
-                        if progress:
-                            progress(sum(each.done() for each in futures), len(futures))
+            while left := wait(futures, timeout=every_seconds).not_done:
+                if progress:
+                    progress(len(futures) - len(left), len(futures))
         finally:
             for future in futures:
                 future.cancel()
         return [future.result() for future in futures]
 
     def close(self, hold_seconds: float = HOLD_SECONDS) -> None:
-        """Begins no further call, settles the ones under way and ends; takes a call's deadline at the longest.
+        """Begin no further call, settle the ones under way and end; this takes a call's deadline at the longest.
 
-        While the ledger cannot be written it goes on trying, for ``hold_seconds`` from now, so that no answer is lost.
-        What it holds then is given up: its orders are named in the log and their calls become unknown.
+        While the ledger cannot be written the engine tries again, for ``hold_seconds`` from now, so that no answer is
+        lost. Then it gives up: the log names the orders, and their calls become unknown.
         """
-        with self._door:
+        with self._entry_lock:
             self._hold_until = time.monotonic() + hold_seconds
             self._closing.set()
         self._events.put(None)
-        self._clerk.join()
+        self._writer.join()
         self._callers.shutdown()
         self._client.close()
 
-    # --- the clerk: the only thread that speaks to the ledger ---------------------------------------------------
+    # --- the writer: the only thread that uses the ledger -------------------------------------------------------
 
     def _work(self) -> None:
         failures = 0
         while not (self._closing.is_set() and (not self._calls or (failures and self._is_hold_over()))):
-            self._take_events(min(0.05 * 2**failures, 2.0) if failures else self._patience())
+            self._take_events(min(0.05 * 2**failures, 2.0) if failures else self._seconds_to_sleep())
             if self._closing.is_set():
                 self._give_back_all("the engine is closing")
             try:
@@ -244,15 +236,15 @@ class ReservingEngine:
                 self._settle_answers()
                 self._grant_calls()
                 failures = 0
-            except SafeDatabaseError as trouble:
+            except SafeDatabaseError as error:
                 failures = min(failures + 1, 10)
-                self._bear(trouble, first=failures == 1)
-            except Exception as error:  # the clerk must not die: answers are in its hands
+                self._drop_connection(error, first=failures == 1)
+            except Exception as error:  # the writer must not die: it holds answers
                 failures = min(failures + 1, 10)
                 # the name only: the text of an unforeseen error may hold anything
-                log.error("the ledger's clerk failed: %s", type(error).__name__)  # noqa: TRY400
-                self._give_back_all(f"the ledger's clerk failed: {type(error).__name__}")
-        self._take_events(0)  # what came in after the last look
+                log.error("the ledger's writer failed: %s", type(error).__name__)  # noqa: TRY400
+                self._give_back_all(f"the ledger's writer failed: {type(error).__name__}")
+        self._take_events(0)  # what came after the last look
         self._give_back_all("the engine is closing")
         self._give_up_answers()
         self._ledger.close()
@@ -262,35 +254,35 @@ class ReservingEngine:
         return answered and time.monotonic() >= self._hold_until
 
     def _give_up_answers(self) -> None:
-        """Names the orders whose answers die with this process; what was kept is read by the next one."""
+        """Name the orders whose answers are lost with this process; the next one reads what was kept."""
         lost = sorted(call.intent.order_key for call in self._calls.values() if not call.kept)
         if lost:
             log.error("the ledger could not be written: the answers for these orders are lost: %s", ", ".join(lost))
         for call in self._calls.values():
             reason = "its answer could not be written to the ledger"
-            outcome = Outcome(call.intent.order_key, Verdict.FAILED, ReservationState.CALLING, reason)
+            outcome = Outcome(call.intent.order_key, OrderResult.FAILED, ReservationState.CALLING, reason)
             self._resolve(call.waiting, outcome)
 
-    def _bear(self, trouble: SafeDatabaseError, *, first: bool) -> None:
-        """Transient trouble is waited out; any other fails the orders that wait. Answers are held in both cases."""
+    def _drop_connection(self, error: SafeDatabaseError, *, first: bool) -> None:
+        """Retry after a transient error; fail the orders that wait after any other. Answers are held in both cases."""
         self._ledger_lost = True
         self._ledger.close()
         if first:
-            log.warning("the ledger cannot be written, trying again: %s", trouble)
-        if not trouble.transient:
-            self._give_back_all(f"the ledger refuses: {trouble}")
+            log.warning("the ledger cannot be written; trying again: %s", error)
+        if not error.transient:
+            self._give_back_all(f"the ledger refuses: {error}")
 
-    def _patience(self) -> float:
-        """Seconds to sleep when nothing happens: until the first order may be asked for."""
+    def _seconds_to_sleep(self) -> float:
+        """Give the seconds to sleep when nothing happens: until the first order may be asked for."""
         moments = [self._later[0][0]] if self._later else []
-        ready = [desk.not_before for desk in self._desks.values() if desk.ready]
-        if ready and int(self._pace.now) > len(self._calls):  # else an answer will wake the clerk
+        ready = [run_queue.not_before for run_queue in self._run_queues.values() if run_queue.ready]
+        if ready and int(self._pace.now) > len(self._calls):  # else an answer will wake the writer
             moments.append(max(min(ready), self._pace.not_before))
         soonest = min(moments, default=float("inf")) - time.monotonic()
         return max(0.0, min(soonest, LONGEST_SLEEP_SECONDS))
 
     def _take_events(self, timeout: float) -> None:
-        """Takes in all that has come; lets answers gather for a moment, so that they share a commit."""
+        """Take all that has come; let answers gather for a moment, so that they share a commit."""
         try:
             event = self._events.get(timeout=timeout) if timeout > 0 else self._events.get_nowait()
         except queue.Empty:
@@ -304,30 +296,33 @@ class ReservingEngine:
 
     def _take(self, event: "_Waiting | _Call | None") -> None:
         if isinstance(event, _Waiting):
-            self._desk(event.run).ready.append(event)
+            self._run_queue(event.run).ready.append(event)
         elif isinstance(event, _Call):
-            for desk in self._desks.values():
-                desk.not_before = 0.0  # what they waited for may be over
+            for run_queue in self._run_queues.values():
+                run_queue.not_before = 0.0  # what they waited for may be over
 
-    def _desk(self, run: RunStart) -> _Desk:
-        return self._desks.setdefault(run, _Desk())
+    def _run_queue(self, run: RunStart) -> _RunQueue:
+        return self._run_queues.setdefault(run, _RunQueue())
 
     def _recover(self) -> None:
-        """After a lost connection frees the intents that nobody knows of; reads what dead processes left.
+        """Free intents that nobody knows of after a lost connection; settle what dead processes left unread.
 
-        That it does at first, and then once a lease while there is work.
+        The second at first, and then once a lease while there is work.
         """
         if self._ledger_lost:
             freed = self._ledger.disown(list(self._calls))
-            log.info("the ledger is back; %d intents that it took unnoticed were never sent and are freed", freed)
+            log.info(
+                "the ledger can be written again; %d intents that were committed and never sent are freed",
+                freed,
+            )
             self._ledger_lost = False
-        due = self._left_answers_due
-        if due is None or (self._desks and time.monotonic() >= due):
-            self._read_left(self._ledger.left_answers())
-            self._left_answers_due = time.monotonic() + self._settings.lease_seconds
+        due = self._unread_answers_due
+        if due is None or (self._run_queues and time.monotonic() >= due):
+            self._settle_unread(self._ledger.unread_answers())
+            self._unread_answers_due = time.monotonic() + self._settings.lease_seconds
 
-    def _read_left(self, attempt_ids: Sequence[int]) -> None:
-        """Settles answers that were committed by a process that died before it read them."""
+    def _settle_unread(self, attempt_ids: Sequence[int]) -> None:
+        """Settle answers that a process committed and did not read before it died."""
         if attempt_ids:
             kept = self._ledger.kept_answers(attempt_ids)
             self._ledger.settle({key: read_answer(raw, self._rules) for key, raw in kept.items()})
@@ -356,67 +351,69 @@ class ReservingEngine:
             self._conclude(call.waiting, settled.get(key), reading.outcome)
 
     def _conclude(self, waiting: _Waiting, done: Settled | None, outcome: AttemptOutcome) -> None:
-        """Tells the order's future what came of its call, or lets the order ask again."""
-        desk = self._desk(waiting.run)
-        self._note_trouble(desk, outcome)
+        """Tell the order's future the outcome of its call, or let the order ask again."""
+        run_queue = self._run_queue(waiting.run)
+        self._note_refusals(run_queue, outcome)
         if done is not None and not done.late and done.state in _CONCLUDED:
-            self._resolve(waiting, Outcome(waiting.order_key, _VERDICTS[done.state], done.state, done.reason))
+            self._resolve(waiting, Outcome(waiting.order_key, _RESULTS[done.state], done.state, done.reason))
             return
         if done is not None and not done.late and MEANINGS[outcome].stops_run:
-            self._resolve(waiting, Outcome(waiting.order_key, Verdict.ATTENTION, done.state, done.reason))
+            self._resolve(waiting, Outcome(waiting.order_key, OrderResult.ATTENTION, done.state, done.reason))
             return
-        desk.ready.append(waiting)
+        run_queue.ready.append(waiting)
         moment = time.monotonic()
-        if desk.never_left and moment - desk.never_left_since > UNREACHABLE_SECONDS:
-            desk.never_left = 0
-            self._give_back(desk, "the NMP cannot be reached: check the connection nmp and the network")
-        elif desk.throttled_since is not None and moment - desk.throttled_since > THROTTLED_SECONDS:
-            desk.throttled_since = None
-            self._give_back(desk, "the NMP asks to slow down and serves nothing: try again later")
+        if run_queue.never_left and moment - run_queue.never_left_since > UNREACHABLE_SECONDS:
+            run_queue.never_left = 0
+            self._give_back(run_queue, "the NMP cannot be reached: check the connection nmp and the network")
+        elif run_queue.throttled_since is not None and moment - run_queue.throttled_since > THROTTLED_SECONDS:
+            run_queue.throttled_since = None
+            self._give_back(run_queue, "the NMP asks to slow down and serves nothing: try again later")
 
-    def _note_trouble(self, desk: _Desk, outcome: AttemptOutcome) -> None:
+    def _note_refusals(self, run_queue: _RunQueue, outcome: AttemptOutcome) -> None:
         moment = time.monotonic()
         if outcome is AttemptOutcome.NOT_SENT:
-            if not desk.never_left:
-                desk.never_left_since = moment
-            desk.never_left += 1
-            self._pace.slow_down(min(0.1 * 2.0 ** min(desk.never_left, 8), LONGEST_BACKOFF_SECONDS))
+            if not run_queue.never_left:
+                run_queue.never_left_since = moment
+            run_queue.never_left += 1
+            self._pace.slow_down(min(0.1 * 2.0 ** min(run_queue.never_left, 8), LONGEST_BACKOFF_SECONDS))
             return
-        desk.never_left = 0
+        run_queue.never_left = 0
         if outcome is not AttemptOutcome.THROTTLED:
-            desk.throttled_since = None
-        elif desk.throttled_since is None:
-            desk.throttled_since = moment
+            run_queue.throttled_since = None
+        elif run_queue.throttled_since is None:
+            run_queue.throttled_since = moment
 
     # --- intents ------------------------------------------------------------------------------------------------
 
     def _grant_calls(self) -> None:
-        """Asks the ledger for intents until enough calls are under way or nobody is left who may be asked for."""
+        """Ask the ledger for intents until enough calls are under way or no order is left that may be asked for."""
         if self._closing.is_set():
             return
         moment = time.monotonic()
         while self._later and self._later[0][0] <= moment:
             waiting = heapq.heappop(self._later)[2]
-            self._desk(waiting.run).ready.append(waiting)
-        for run in list(self._desks):
+            self._run_queue(waiting.run).ready.append(waiting)
+        for run in list(self._run_queues):
             while (slots := self._pace.free(len(self._calls))) > 0 and self._grant(run, slots):
                 pass
-            if not self._desks[run].ready and not self._in_hand(run):
-                del self._desks[run]
+            if not self._run_queues[run].ready and not self._is_calling(run):
+                del self._run_queues[run]
 
-    def _in_hand(self, run: RunStart) -> bool:
+    def _is_calling(self, run: RunStart) -> bool:
         return any(call.waiting.run == run for call in self._calls.values())
 
     def _grant(self, run: RunStart, slots: int) -> bool:
-        """One grant for a run; gives False where it had better wait for something to happen."""
-        desk = self._desks[run]
-        if time.monotonic() < desk.not_before:
+        """Ask for one grant for a run; give False where the run must wait for something to happen."""
+        run_queue = self._run_queues[run]
+        if time.monotonic() < run_queue.not_before:
             return False
         asked: dict[str, _Waiting] = {}
-        while desk.ready and len(asked) < slots:
-            waiting = desk.ready.popleft()
+        while run_queue.ready and len(asked) < slots:
+            waiting = run_queue.ready.popleft()
             if waiting.order_key in asked:
-                desk.ready.appendleft(waiting)  # the same order twice: the second asks when the first has its answer
+                run_queue.ready.appendleft(
+                    waiting
+                )  # the same order twice: the second asks when the first has its answer
                 break
             if not waiting.future.cancelled():
                 asked[waiting.order_key] = waiting
@@ -426,30 +423,30 @@ class ReservingEngine:
         try:
             grant = self._ledger.grant(run, list(asked), slots=slots)
         except LedgerError as error:
-            desk.ready.extend(asked.values())
-            self._give_back(desk, str(error))
+            run_queue.ready.extend(asked.values())
+            self._give_back(run_queue, str(error))
             return False
         except BaseException:
-            desk.ready.extendleft(reversed(asked.values()))
+            run_queue.ready.extendleft(reversed(asked.values()))
             raise
-        return self._carry_out(desk, grant, asked, began)
+        return self._carry_out(run_queue, grant, asked, began)
 
-    def _carry_out(self, desk: _Desk, grant: Grant, asked: dict[str, _Waiting], began: float) -> bool:
+    def _carry_out(self, run_queue: _RunQueue, grant: Grant, asked: dict[str, _Waiting], began: float) -> bool:
         for intent in grant.intents:
             call = _Call(intent, asked[intent.order_key], began + self._settings.call_deadline_seconds)
             self._calls[intent.attempt_id] = call
             self._callers.submit(self._call, call)
         held_up = [refusal for refusal in grant.refusals if not self._refuse(asked[refusal.order_key], refusal)]
-        desk.ready.extendleft(asked[refusal.order_key] for refusal in reversed(held_up))
-        self._read_left(grant.unread)
+        run_queue.ready.extendleft(asked[refusal.order_key] for refusal in reversed(held_up))
+        self._settle_unread(grant.unread)
         if held_up and not grant.unread:
-            # own calls under way wake the clerk when they end; those of other processes do not
-            desk.not_before = time.monotonic() + (1.0 if self._calls else ASK_AGAIN_SECONDS)
+            # own calls under way wake the writer when they end; those of other processes do not
+            run_queue.not_before = time.monotonic() + (1.0 if self._calls else ASK_AGAIN_SECONDS)
             return False
         return True
 
     def _refuse(self, waiting: _Waiting, refusal: Refusal) -> bool:
-        """Concludes an order that gets no call, or lets it wait for a lease; gives False where it must ask again."""
+        """End an order that gets no call, or let it wait for a lease; give False where it must ask again."""
         if refusal.step is Step.WAIT:
             return False
         if refusal.step is Step.LEASED:
@@ -457,37 +454,37 @@ class ReservingEngine:
             heapq.heappush(self._later, (moment, next(self._turns), waiting))
             log.info("order %s: waits %.1f s for a lease to end", refusal.order_key, refusal.wait)
             return True
-        verdict = _VERDICTS[refusal.state] if refusal.step is Step.DONE else _REFUSALS[refusal.step]
-        if verdict is Verdict.STOPPED and refusal.state is ReservationState.UNKNOWN:
-            verdict = Verdict.ATTENTION  # it was asked for before the stop
-        self._resolve(waiting, Outcome(waiting.order_key, verdict, refusal.state, refusal.reason))
+        result = _RESULTS[refusal.state] if refusal.step is Step.DONE else _REFUSALS[refusal.step]
+        if result is OrderResult.STOPPED and refusal.state is ReservationState.UNKNOWN:
+            result = OrderResult.ATTENTION  # it was asked for before the stop
+        self._resolve(waiting, Outcome(waiting.order_key, result, refusal.state, refusal.reason))
         return True
 
     def _call(self, call: _Call) -> None:
-        """In a caller thread: one call. Whatever goes wrong in here, the call may have been made."""
+        """Make one call, in a caller thread. Whatever goes wrong in here, the call may have been made."""
         try:
             call.answer = self._client.reserve(call.intent.tag, deadline=call.deadline)
-        except BaseException as error:  # an answer is owed in every case
+        except BaseException as error:  # the writer waits for an answer in every case
             call.answer = RawAnswer(None, b"", failure=CallFailure.BROKEN, error=type(error).__name__)
         self._events.put(call)
 
     # --- outcomes -----------------------------------------------------------------------------------------------
 
     def _resolve(self, waiting: _Waiting, outcome: Outcome) -> None:
-        with contextlib.suppress(InvalidStateError):  # withdrawn in the meantime
+        with contextlib.suppress(InvalidStateError):  # cancelled in the meantime
             waiting.future.set_result(outcome)
 
-    def _give_back(self, desk: _Desk, reason: str) -> None:
-        """Fails the orders of a run that wait, so that their tasks can be tried again."""
-        for waiting in _drain(desk.ready):
-            self._resolve(waiting, Outcome(waiting.order_key, Verdict.FAILED, ReservationState.PENDING, reason))
+    def _give_back(self, run_queue: _RunQueue, reason: str) -> None:
+        """Fail the orders of a run that wait, so that their tasks can be tried again."""
+        for waiting in _drain(run_queue.ready):
+            self._resolve(waiting, Outcome(waiting.order_key, OrderResult.FAILED, ReservationState.PENDING, reason))
 
     def _give_back_all(self, reason: str) -> None:
         for _, _, waiting in self._later:
-            self._desk(waiting.run).ready.append(waiting)
+            self._run_queue(waiting.run).ready.append(waiting)
         self._later.clear()
-        for desk in self._desks.values():
-            self._give_back(desk, reason)
+        for run_queue in self._run_queues.values():
+            self._give_back(run_queue, reason)
 
 
 def _drain(ready: deque[_Waiting]) -> Iterator[_Waiting]:
@@ -495,21 +492,21 @@ def _drain(ready: deque[_Waiting]) -> Iterator[_Waiting]:
         yield ready.popleft()
 
 
-_VERDICTS = {
-    ReservationState.RESERVED: Verdict.SERVED,
-    ReservationState.CLAIMED: Verdict.SERVED,
-    ReservationState.RESET: Verdict.SERVED,
-    ReservationState.OUT_OF_STOCK: Verdict.OUT_OF_STOCK,
-    ReservationState.CANCELLED: Verdict.NOT_WANTED,
-    ReservationState.CLOSED: Verdict.NOT_WANTED,
-    ReservationState.HELD: Verdict.ATTENTION,
-    ReservationState.UNKNOWN: Verdict.ATTENTION,
+_RESULTS = {
+    ReservationState.RESERVED: OrderResult.SERVED,
+    ReservationState.CLAIMED: OrderResult.SERVED,
+    ReservationState.RESET: OrderResult.SERVED,
+    ReservationState.OUT_OF_STOCK: OrderResult.OUT_OF_STOCK,
+    ReservationState.CANCELLED: OrderResult.NOT_WANTED,
+    ReservationState.CLOSED: OrderResult.NOT_WANTED,
+    ReservationState.HELD: OrderResult.ATTENTION,
+    ReservationState.UNKNOWN: OrderResult.ATTENTION,
 }
-_CONCLUDED = frozenset(_VERDICTS) - {ReservationState.UNKNOWN}  # an unknown order may ask again, within its budget
+_CONCLUDED = frozenset(_RESULTS) - {ReservationState.UNKNOWN}  # an unknown order may ask again, within its budget
 _REFUSALS = {
-    Step.REST: Verdict.OUT_OF_STOCK,
-    Step.RESETTING: Verdict.OUT_OF_STOCK,
-    Step.STOPPED: Verdict.STOPPED,
-    Step.EXHAUSTED: Verdict.ATTENTION,
-    Step.NO_SUCH_ORDER: Verdict.FAILED,
+    Step.TAG_EMPTY: OrderResult.OUT_OF_STOCK,
+    Step.RESETTING: OrderResult.OUT_OF_STOCK,
+    Step.STOPPED: OrderResult.STOPPED,
+    Step.EXHAUSTED: OrderResult.ATTENTION,
+    Step.NO_SUCH_ORDER: OrderResult.FAILED,
 }

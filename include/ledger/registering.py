@@ -6,8 +6,10 @@ from datetime import date, datetime
 from typing import Any, NamedTuple
 
 import psycopg
-from psycopg.rows import class_row, scalar_row, tuple_row
+from psycopg.rows import class_row, tuple_row
 
+from include.ledger.leases import lapse_attempts
+from include.ledger.states import UNSERVED
 from include.orders import CheckedOrder
 from include.sql_files import sql_of
 
@@ -42,7 +44,7 @@ def register(
     pool_sizes: Mapping[str, int | None],
     began_at: datetime | None,
 ) -> Registered:
-    """Do what ``Ledger.register`` says, inside the transaction that is open on ``connection``."""
+    """Do what ``RunLedger.register`` says, inside the transaction that is open on ``connection``."""
     run = {"run_id": run_id}
     with connection.cursor(row_factory=tuple_row) as cursor:
         cursor.execute(sql("incoming_orders"))
@@ -68,7 +70,6 @@ def register(
 def _cancel_missing(
     connection: psycopg.Connection[Any], run: Mapping[str, str], days_read: Sequence[date], began_at: datetime | None
 ) -> None:
-    with connection.cursor(row_factory=scalar_row) as cursor:
-        cursor.execute(sql("cancel_missing"), {**run, "days": list(days_read), "began_at": began_at})
-        if cancelled := cursor.fetchall():
-            cursor.execute(sql("lapse_attempts"), {"order_keys": cancelled})
+    missing = {**run, "days": list(days_read), "began_at": began_at, "unserved": UNSERVED}
+    cancelled = [order_key for (order_key,) in connection.execute(sql("cancel_missing"), missing)]
+    lapse_attempts(connection, cancelled)

@@ -21,14 +21,16 @@ class ReservationState(StrEnum):
     RESET = "reset"  # its link was taken back
 
 
-UNSERVED = (
+ASKED_BY_RUNS = [
     ReservationState.PENDING,
     ReservationState.CALLING,
     ReservationState.OUT_OF_STOCK,
     ReservationState.UNKNOWN,
-    ReservationState.HELD,
-)
-"""States of an order that still waits for a link."""
+]
+"""States of an order that a run asks a link for."""
+
+UNSERVED = [*ASKED_BY_RUNS, ReservationState.HELD]
+"""States of an order that still waits for a link; a held one waits for a person first."""
 
 SERVED = (ReservationState.RESERVED, ReservationState.CLAIMED, ReservationState.RESET)
 """States of an order that has, or had, a link."""

@@ -1,6 +1,6 @@
-"""What may happen to an order, decided without a database: the ledger gathers, these decide, the ledger writes.
+"""What may happen to an order, decided without a database: the ledger reads, these functions decide, the ledger writes.
 
-Follows "The life of a reservation" of the design. Nothing here sees a link.
+Follows ``docs/lifecycle.md``. Nothing here sees a link.
 """
 
 from dataclasses import dataclass
@@ -38,7 +38,18 @@ STATE_AFTER = MappingProxyType(
         AttemptOutcome.WRONG_LINK: ReservationState.HELD,
     }
 )
-"""The state of an order after an answer without a usable link; `settle_link` decides for the others."""
+"""The state of an order after an answer without a usable link; ``settle_link`` decides for the others."""
+
+
+def state_after_unknown(holds_on_unknown: bool) -> ReservationState:
+    """Give the state of an order after a call of unknown outcome: its campaign says whether it may ask again."""
+    return ReservationState.HELD if holds_on_unknown else ReservationState.UNKNOWN
+
+
+def state_after(outcome: AttemptOutcome, *, holds_on_unknown: bool) -> ReservationState:
+    """Give the state of an order after an answer without a usable link."""
+    state = STATE_AFTER[outcome]
+    return state_after_unknown(holds_on_unknown) if state is ReservationState.UNKNOWN else state
 
 
 class Step(StrEnum):
@@ -47,28 +58,26 @@ class Step(StrEnum):
     CALL = "call"  # commit an intent
     USE_SPARE = "use_spare"  # a passport received earlier is there
     DONE = "done"  # nothing to ask: the order's state says it all
-    REST = "rest"  # its tag is empty for this run attempt
-    STOPPED = "stopped"  # the run attempt has stopped calling
+    TAG_EMPTY = "tag_empty"  # its tag is empty for this start of the run
+    STOPPED = "stopped"  # this start of the run has stopped calling
     RESETTING = "resetting"  # its tag is being reset
     EXHAUSTED = "exhausted"  # its budget of calls is used up
     LEASED = "leased"  # somebody's call for it may still be under way
     WAIT = "wait"  # no call may begin just now
-    NO_SUCH_ORDER = "no_such_order"  # the ledger never heard of it
+    NO_SUCH_ORDER = "no_such_order"  # the ledger does not know it
 
 
 @dataclass(frozen=True)
 class OrderStanding:
-    """One order as a grant finds it: its state, its campaign's policy and the calls its budget has lost."""
+    """One order as a grant finds it: its state, and how many calls of its budget are used."""
 
     state: ReservationState
-    lease_left: float
-    holds_on_unknown: bool
     calls_used: int
 
 
 @dataclass(frozen=True)
 class RunStanding:
-    """A run attempt as a grant finds it."""
+    """A start of a run as a grant finds it; ``opened`` after its first usable answer."""
 
     stopped: bool
     opened: bool
@@ -81,22 +90,20 @@ class TagStanding:
 
     resetting: bool
     locked: bool
-    resting: bool
+    empty: bool
     has_spare: bool
 
 
 def next_step(order: OrderStanding, run: RunStanding, tag: TagStanding, *, calls_free: int, own_calls: int) -> Step:
-    """What to do for an order that asks for a link.
+    """Decide what to do for an order that asks for a link.
 
-    ``calls_free`` is how many more calls may begin over all runs and processes, ``own_calls`` how many this run attempt
-    has under way. An order whose lease has ended must be given as ``UNKNOWN``.
+    ``calls_free`` is how many more calls may begin over all runs and processes, ``own_calls`` how many this start of
+    the run has under way. An order whose lease has ended is given in its ``state_after_unknown``.
     """
     if order.state in FINAL:
         return Step.DONE
     if order.state is ReservationState.CALLING:
         return Step.LEASED
-    if order.state is ReservationState.UNKNOWN and order.holds_on_unknown:
-        return Step.DONE
     return _step_by_tag(order, run, tag, calls_free=calls_free, own_calls=own_calls)
 
 
@@ -111,15 +118,15 @@ def _step_by_tag(order: OrderStanding, run: RunStanding, tag: TagStanding, *, ca
         return Step.EXHAUSTED
     if run.stopped:
         return Step.STOPPED
-    if tag.resting:
-        return Step.REST
+    if tag.empty:
+        return Step.TAG_EMPTY
     first_call_alone = not run.opened and own_calls > 0
     return Step.WAIT if first_call_alone or calls_free <= 0 else Step.CALL
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Whose a certificate is now: ``state`` is assigned, spare or claimed."""
+    """Who has a certificate now: ``state`` is assigned, spare or claimed."""
 
     passport_id: int
     state: PassportState
@@ -149,9 +156,9 @@ class Answered:
 class LinkSettled:
     """What becomes of a 200 with a link.
 
-    ``outcome`` is the call's; ``passport`` the state in which the passport is kept, or None where no new row is owed
-    (the certificate has one); ``promote`` the spare that becomes the order's; ``order_state`` the order's next
-    state, or None where it stays; ``end_reason`` why an ended passport ended.
+    ``outcome`` is the call's. ``passport`` is the state in which the passport is kept, or None where the certificate
+    has a row already. ``promote`` is the spare that becomes the order's. ``order_state`` is the order's next state, or
+    None where it does not change. ``end_reason`` says why an ended passport ended.
     """
 
     outcome: AttemptOutcome
@@ -162,7 +169,7 @@ class LinkSettled:
 
 
 def settle_link(answered: Answered, holder: Holder | None) -> LinkSettled:
-    """What becomes of a 200 with a link, given who holds its certificate now."""
+    """Decide what becomes of a 200 with a link, given who has its certificate now."""
     freed = ReservationState.PENDING if answered.on_time else None
     # a reset under way has waited for calls on time; what comes late may be of what it takes back
     if answered.epoch < answered.tag_epoch or (answered.tag_resetting and not answered.on_time):

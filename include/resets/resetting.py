@@ -29,6 +29,7 @@ import psycopg
 from psycopg.rows import class_row, scalar_row
 
 from include.campaigns import Campaign
+from include.ledger.leases import lapse_calls_of_tag
 from include.ledger.states import TagState
 from include.nmp.errors import NmpError, NmpUnreadableError
 from include.resets.planning import ResetError, what_blocks_now
@@ -249,7 +250,7 @@ class TagReset:
         """Wait until no call for the tag is under way; no new one is granted, so this ends with the longest lease."""
         waits = self._work.cursor(row_factory=scalar_row)
         while True:
-            self._work.execute(sql("lapse_calls"), {"tag": self._tag})
+            lapse_calls_of_tag(self._work, self._tag)
             seconds: float | None = waits.execute(sql("seconds_to_wait"), {"tag": self._tag}).fetchone()
             if seconds is None:
                 return

@@ -5,15 +5,15 @@ the published tables does it inside ``safe_errors()``, which lets the SQLSTATE a
 nothing else.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, LiteralString, TypeVar, cast
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
-from psycopg.rows import scalar_row, tuple_row
+from psycopg.rows import kwargs_row, scalar_row, tuple_row
 
 from include.sql_files import sql_of
 
@@ -125,6 +125,7 @@ def _is_lost(error: psycopg.Error) -> bool:
 
 
 Connection = psycopg.Connection[Any]
+Row = TypeVar("Row")
 
 Connect = Callable[[], Connection]
 """The one door to a database: opens a new connection each time it is called, or raises ``SafeDatabaseError``."""
@@ -213,3 +214,14 @@ def place(connection: Connection) -> str:
 
 def _place(host: object, port: object, database: object) -> str:
     return f"the PostgreSQL database {database or '(default)'} at {host or 'the local socket'}:{port or 5432}"
+
+
+def read_rows(
+    connection: Connection,
+    make: Callable[..., Row],
+    statement: LiteralString,
+    parameters: Mapping[str, Any] | None = None,
+) -> list[Row]:
+    """Execute a statement and give what it returns, each row made by ``make`` with its columns as keyword arguments."""
+    with connection.cursor(row_factory=kwargs_row(make)) as cursor:
+        return cursor.execute(statement, parameters).fetchall()

@@ -6,7 +6,8 @@ import time
 from dataclasses import dataclass
 from datetime import datetime
 
-from include.ledger.session import Ledger, RunStart
+from include.ledger.run_starts import RunStart
+from include.ledger.runs import RunLedger
 from include.nmp.connection import NmpConnection
 from include.reserving import EngineSettings, ReservingEngine
 from include.settings import settings
@@ -42,16 +43,11 @@ class ProcessEngine(ReservingEngine):
                 lease_seconds=chosen.lease_seconds,
             ),
         )
-        self._lookups = Ledger(
-            connections.warehouse,
-            lease_seconds=chosen.lease_seconds,
-            concurrency=chosen.concurrency,
-            caller=self.caller,
-        )
+        self._lookups = RunLedger(connections.warehouse)
         self._looking_up = threading.Lock()
 
     def orders_of_task(self, run_id: str, map_index: int) -> tuple[bool, list[str]]:
-        """Say whether the run is sliced, and give the order keys of a mapped task; see ``Ledger.orders_of_task``."""
+        """Say whether the run is sliced, and give the order keys of a mapped task."""
         with self._looking_up:
             return self._lookups.orders_of_task(run_id, map_index)
 

@@ -9,7 +9,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from airflow.triggers.base import StartTriggerArgs
 
 from include.day_check import OrdersNeedAttentionError, OrdersNotServedError
-from include.reserving import Outcome, Verdict
+from include.reserving import OrderResult, Outcome
 from include.settings import settings
 from passport_airflow.process_engine import close_process_engine, process_engine, run_start
 
@@ -67,15 +67,15 @@ class ReservePassportLinkOperator(BaseOperator):
         self._conclude(outcomes)
 
     def _conclude(self, outcomes: Sequence[Outcome]) -> None:
-        counts = Counter(outcome.verdict for outcome in outcomes)
-        told = outcomes if len(outcomes) == 1 else [each for each in outcomes if each.verdict is not Verdict.SERVED]
+        counts = Counter(outcome.result for outcome in outcomes)
+        told = outcomes if len(outcomes) == 1 else [each for each in outcomes if each.result is not OrderResult.SERVED]
         for outcome in told[:MOST_OUTCOMES_LOGGED]:
             self.log.info("%s", outcome.sentence)
         summary = ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items())) or "no orders"
         self.log.info("%d orders: %s", len(outcomes), summary)
-        if counts[Verdict.FAILED]:
+        if counts[OrderResult.FAILED]:
             raise OrdersNotServedError(summary)
-        if counts[Verdict.ATTENTION] or (counts[Verdict.STOPPED] and len(outcomes) > 1):
+        if counts[OrderResult.ATTENTION] or (counts[OrderResult.STOPPED] and len(outcomes) > 1):
             raise OrdersNeedAttentionError(summary)
-        if outcomes and not counts[Verdict.SERVED]:
+        if outcomes and not counts[OrderResult.SERVED]:
             raise AirflowSkipException(summary)

@@ -6,18 +6,18 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TaskSkippedEvent, TaskSuccessEvent, TriggerEvent
 
-from include.reserving import Outcome, Verdict
+from include.reserving import OrderResult, Outcome
 from include.warehouse.database import SafeDatabaseError
 from passport_airflow.process_engine import ProcessEngine, process_engine, run_start
 
 ASK_LEDGER_AGAIN_SECONDS = 2.0
 
 EVENTS = {
-    Verdict.SERVED: TaskSuccessEvent,
-    Verdict.OUT_OF_STOCK: TaskSkippedEvent,
-    Verdict.NOT_WANTED: TaskSkippedEvent,
-    Verdict.STOPPED: TaskSkippedEvent,
-    Verdict.FAILED: TaskFailedEvent,
+    OrderResult.SERVED: TaskSuccessEvent,
+    OrderResult.OUT_OF_STOCK: TaskSkippedEvent,
+    OrderResult.NOT_WANTED: TaskSkippedEvent,
+    OrderResult.STOPPED: TaskSkippedEvent,
+    OrderResult.FAILED: TaskFailedEvent,
 }
 """How a task ends from here. ``TaskFailedEvent`` is retried; a worker fails what needs a person, without a retry."""
 
@@ -52,8 +52,8 @@ class ReserveTrigger(BaseTrigger):
             return
         if outcome is None:
             yield TaskFailedEvent()
-        elif outcome.verdict in EVENTS:
-            yield EVENTS[outcome.verdict]()
+        elif outcome.result in EVENTS:
+            yield EVENTS[outcome.result]()
         else:
             yield TriggerEvent({"attention": outcome.sentence})  # type: ignore[no-untyped-call]
 

@@ -7,7 +7,7 @@ from airflow.sdk import Param
 from airflow.sdk.types import DagRunProtocol
 
 from include.campaigns import Campaigns
-from include.ledger.session import RunPlan
+from include.ledger.runs import RunPlan
 from include.settings import Settings
 from passport_airflow.run_day import run_day
 

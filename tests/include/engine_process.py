@@ -10,7 +10,7 @@ import sys
 import time
 from typing import Any
 
-from include.ledger.session import Ledger
+from include.ledger.calls import CallLedger
 from include.nmp.answers import LinkRules, RawAnswer
 from include.nmp.client import NmpClient
 from include.nmp.connection import NmpConnection
@@ -54,16 +54,16 @@ def main() -> None:
     time.monotonic = lambda: monotonic() + abs(skew)  # begins anywhere, but is never negative
     Client.dies = given.get("dies", "")
     if Client.dies == "with the intent committed":
-        Ledger.grant = after(Ledger.grant)  # type: ignore[method-assign]
+        CallLedger.grant = after(CallLedger.grant)  # type: ignore[method-assign]
     elif Client.dies == "with the answer committed":
-        Ledger.keep_answers = after(Ledger.keep_answers)  # type: ignore[method-assign]
+        CallLedger.keep_answers = after(CallLedger.keep_answers)  # type: ignore[method-assign]
     elif Client.dies == "with the answer settled":
-        Ledger.settle = after(Ledger.settle)  # type: ignore[method-assign]
+        CallLedger.settle = after(CallLedger.settle)  # type: ignore[method-assign]
     client = Client(NmpConnection(given["nmp"], given["api_key"]))
     settings = EngineSettings(given.get("concurrency", 8), given.get("deadline", 0.5), given.get("lease", 1.0))
     engine = ReservingEngine(connecting_to(given["uri"]), client, LinkRules(), settings)
     for outcome in engine.reserve_all(attempt_of(given.get("run_id", "run")), given["keys"]):
-        print(outcome.order_key, outcome.verdict, flush=True)
+        print(outcome.order_key, outcome.result, flush=True)
     engine.close()
 
 

@@ -10,7 +10,12 @@ from typing import Any
 import psycopg
 
 from include.campaigns import OnUnknown
-from include.ledger.session import Grant, Intent, Ledger, Refusal, RunPlan, RunStart, Settled
+from include.ledger.calls import CallLedger
+from include.ledger.granting import Caller, Grant, Intent, Refusal
+from include.ledger.run_starts import RunStart
+from include.ledger.runs import RunLedger, RunPlan
+from include.ledger.session import LedgerSession
+from include.ledger.settling import Settled
 from include.ledger.states import ReservationState
 from include.nmp.answers import RawAnswer, Reading
 from include.orders import CheckedOrder
@@ -88,18 +93,25 @@ class World:
     uri: str
     concurrency: int = 8
     lease_seconds: float = 60.0
-    ledger: Ledger = field(init=False)
+    ledger: CallLedger = field(init=False)
+    runs: RunLedger = field(init=False)
     rows: "psycopg.Connection[Any]" = field(init=False)
-    _ledgers: list[Ledger] = field(default_factory=list)
+    _ledgers: list[LedgerSession] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.ledger = self.worker("worker 1")
+        self.runs = self.planner()
         self.rows = open_session(self.uri, autocommit=True)
 
-    def worker(self, name: str, **options: Any) -> Ledger:
+    def worker(self, name: str, **options: Any) -> CallLedger:
         options = {"lease_seconds": self.lease_seconds, "concurrency": self.concurrency, **options}
-        self._ledgers.append(Ledger(self.uri, caller=name, **options))
-        return self._ledgers[-1]
+        self._ledgers.append(ledger := CallLedger(self.uri, Caller(name, **options)))
+        return ledger
+
+    def planner(self) -> RunLedger:
+        """Another task that plans or checks a run."""
+        self._ledgers.append(ledger := RunLedger(self.uri))
+        return ledger
 
     def close(self) -> None:
         for ledger in self._ledgers:
@@ -109,7 +121,7 @@ class World:
     # --- orders and runs ------------------------------------------------------------------------------------------
 
     def register(self, *orders: CheckedOrder, run_id: str = "run", days: Sequence[date] = (DAY,)) -> None:
-        self.ledger.register(
+        self.runs.register(
             orders,
             run_id=run_id,
             days_read=list(days),
@@ -119,7 +131,7 @@ class World:
     def planned(self, *keys: str, run_id: str = "run", opened: bool = True, **fields: Any) -> RunStart:
         """Registers orders of these keys and plans a run; ``opened`` spares it the first call alone."""
         self.register(*(order(key) for key in keys), run_id=run_id)
-        self.ledger.plan_run(plan(run_id, **fields))
+        self.runs.plan_run(plan(run_id, **fields))
         if opened:
             self.open(attempt_of(run_id))
         return attempt_of(run_id)
@@ -132,21 +144,21 @@ class World:
 
     # --- calls ------------------------------------------------------------------------------------------------------
 
-    def grant(self, run: RunStart, *keys: str, by: Ledger | None = None, slots: int = 100) -> Grant:
+    def grant(self, run: RunStart, *keys: str, by: CallLedger | None = None, slots: int = 100) -> Grant:
         return (by or self.ledger).grant(run, keys, slots=slots)
 
-    def intend(self, run: RunStart, key: str, by: Ledger | None = None) -> Intent:
+    def intend(self, run: RunStart, key: str, by: CallLedger | None = None) -> Intent:
         """The intent that a grant for one order gives; fails where it gives none."""
         (intent,) = self.grant(run, key, by=by).intents
         return intent
 
-    def refused(self, run: RunStart, key: str, by: Ledger | None = None) -> Refusal:
+    def refused(self, run: RunStart, key: str, by: CallLedger | None = None) -> Refusal:
         grant = self.grant(run, key, by=by)
         assert grant.intents == []
         (refusal,) = grant.refusals
         return refusal
 
-    def answer(self, intent: Intent, reading: Reading, by: Ledger | None = None) -> Settled:
+    def answer(self, intent: Intent, reading: Reading, by: CallLedger | None = None) -> Settled:
         """Settles one call as the engine does."""
         ledger = by or self.ledger
         ledger.keep_answers({intent.attempt_id: RAW})
@@ -213,10 +225,17 @@ class World:
     # --- what stands there ------------------------------------------------------------------------------------------
 
     def state(self, key: str) -> ReservationState:
-        return self.ledger.standings([key])[key][0]
+        return self.states(key)[key][0]
 
     def reason(self, key: str) -> str | None:
-        return self.ledger.standings([key])[key][1]
+        return self.states(key)[key][1]
+
+    def states(self, *keys: str) -> dict[str, tuple[ReservationState, str | None]]:
+        """State and reason of those of some orders that the ledger knows."""
+        found = self.rows.execute(
+            "select order_key, state, reason from passport_ops.reservation where order_key = any(%s)", [list(keys)]
+        )
+        return {key: (ReservationState(state), reason) for key, state, reason in found}
 
     def one(self, query: str, *values: Any) -> Any:
         """The only column of the only row."""

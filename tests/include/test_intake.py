@@ -49,7 +49,7 @@ def checked(*rows: dict[str, object], cuts: Sequence[int] = (), listed: Campaign
 
 
 def register(here: World, rows: Iterator[CheckedOrder]) -> Registered:
-    return here.ledger.register(rows, run_id="run", days_read=[DAY], pool_sizes={})
+    return here.runs.register(rows, run_id="run", days_read=[DAY], pool_sizes={})
 
 
 def taken(here: World) -> list[tuple[object, ...]]:
@@ -153,9 +153,9 @@ def test_an_unserved_order_whose_row_can_no_longer_be_taken_is_not_cancelled(her
 def test_a_tag_of_two_campaigns_has_the_larger_pool_and_one_that_is_not_said_changes_nothing(here: World) -> None:
     orders = [order("A1", campaign="one"), order("B2", campaign="two"), order("C3", campaign="three")]
     sizes = {"one": 100, "two": 500, "three": None}
-    here.ledger.register(orders, run_id="run", days_read=[DAY], pool_sizes=sizes)
+    here.runs.register(orders, run_id="run", days_read=[DAY], pool_sizes=sizes)
     assert here.one("select pool_size from passport_ops.tag where tag = 'gift'") == 500
-    here.ledger.register(orders[2:], run_id="run", days_read=[], pool_sizes=sizes)
+    here.runs.register(orders[2:], run_id="run", days_read=[], pool_sizes=sizes)
     assert here.one("select pool_size from passport_ops.tag where tag = 'gift'") == 500
 
 
@@ -213,7 +213,7 @@ def test_a_run_takes_every_order_of_its_day_and_serves_those_of_its_campaigns(
         append(shop, [SourceOrder(f"o{n}", "c", each, "paid", None, paid) for n, each in enumerate(products)])
         append(shop, [SourceOrder(None, "c", "Tote", "paid", None, paid)] * 52)
     caplog.set_level(logging.INFO)
-    planned = plan_day(here.ledger, database, listed, Settings(), plan(campaigns=("gift",)))
+    planned = plan_day(here.runs, database, listed, Settings(), plan(campaigns=("gift",)))
     assert planned.labels == ["o1", "o2"]
     assert [here.state(key) for key in ("o0", "o1", "o2")] == [R.PENDING] * 3
     lines = [record.message for record in caplog.records]
@@ -231,7 +231,7 @@ def test_a_run_takes_every_order_of_its_day_and_serves_those_of_its_campaigns(
 
 def test_an_unknown_campaign_is_an_error_before_anything_is_read(here: World) -> None:
     with pytest.raises(UnknownCampaignError, match="no campaign is named 'gifts'; the file has 'gift'"):
-        plan_day(here.ledger, "nowhere", GIFT, Settings(), plan(campaigns=("gifts",)))
+        plan_day(here.runs, "nowhere", GIFT, Settings(), plan(campaigns=("gifts",)))
 
 
 def test_an_order_found_by_a_newer_extraction_is_not_cancelled_by_an_older_one(
@@ -247,12 +247,12 @@ def test_an_order_found_by_a_newer_extraction_is_not_cancelled_by_an_older_one(
         yield first
         shop.append(order("B2"))  # the shop writes it, and another run finds it
         monkeypatch.setattr(intake, "read_orders", read)
-        plan_day(here.worker("worker 2"), "", GIFT, Settings(), plan("newer"))
+        plan_day(here.planner(), "", GIFT, Settings(), plan("newer"))
         assert here.one("select state from passport_ops.reservation where order_key = 'B2'") == R.PENDING
         yield from rest
 
     monkeypatch.setattr(intake, "read_orders", read_slowly)
-    plan_day(here.ledger, "", GIFT, Settings(), plan("older"))
+    plan_day(here.runs, "", GIFT, Settings(), plan("older"))
     assert here.state("B2") is R.PENDING
 
 
@@ -263,9 +263,9 @@ def test_an_order_that_is_gone_is_still_cancelled(here: World, monkeypatch: pyte
         yield from list(shop)
 
     monkeypatch.setattr(intake, "read_orders", read)
-    plan_day(here.ledger, "", GIFT, Settings(), plan("run"))
+    plan_day(here.runs, "", GIFT, Settings(), plan("run"))
     del shop[1]
-    plan_day(here.ledger, "", GIFT, Settings(), plan("run"))
+    plan_day(here.runs, "", GIFT, Settings(), plan("run"))
     assert here.state("B2") is R.CANCELLED
 
 

@@ -21,12 +21,13 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from include import reserving
-from include.ledger.session import Ledger, RunStart
+from include.ledger.calls import CallLedger
+from include.ledger.run_starts import RunStart
 from include.ledger.states import ReservationState
 from include.nmp.answers import LinkRules, RawAnswer
 from include.nmp.client import NmpClient
 from include.nmp.connection import NmpConnection
-from include.reserving import EngineSettings, Outcome, ReserveClient, ReservingEngine, Verdict, _Pace
+from include.reserving import EngineSettings, OrderResult, Outcome, ReserveClient, ReservingEngine, _Pace
 from include.settings import Settings
 from include.warehouse.database import SafeDatabaseError, connecting_to, open_session
 from include.warehouse.migrate import migrate
@@ -38,7 +39,7 @@ from sandbox.server import SandboxControl, SandboxServer
 from tests.databases import Database
 from tests.include.planned import World, a_link, attempt_of, empty, order, plan, world
 
-R, V = ReservationState, Verdict
+R, V = ReservationState, OrderResult
 PATIENCE = 20
 _tags = count(1)
 
@@ -86,7 +87,7 @@ class Shop:
     def planned(self, *keys: str, run_id: str = "run", pool: int = 1000, **fields: Any) -> RunStart:
         self.control.create_pool(self.tag, pool)
         self.here.register(*(order(key, tag=self.tag) for key in keys), run_id=run_id)
-        self.here.ledger.plan_run(plan(run_id, **fields))
+        self.here.runs.plan_run(plan(run_id, **fields))
         return attempt_of(run_id)
 
     def client(self, api_key: str | None = None, base_url: str | None = None) -> NmpClient:
@@ -163,7 +164,7 @@ def test_an_answer_of_possible_consumption_uses_the_orders_only_call(
     run = shop.planned("A1", max_calls_per_order=1)
     shop.control.queue_fault(fault, **options)
     (served,) = shop.serve(run, "A1", rules=LinkRules("test"))
-    assert (served.verdict, served.state) == (V.ATTENTION, state)
+    assert (served.result, served.state) == (V.ATTENTION, state)
     assert served.reason
     assert shop.outcomes() == [outcome]
     sound(shop)
@@ -174,7 +175,7 @@ def test_within_its_budget_such_an_order_is_called_for_again_and_served(shop: Sh
     run = shop.planned("A1")
     shop.control.queue_fault(fault)
     (served,) = shop.serve(run, "A1")
-    assert (served.verdict, served.state) == (V.SERVED, R.RESERVED)
+    assert (served.result, served.state) == (V.SERVED, R.RESERVED)
     assert shop.outcomes() == ["unknown", "reserved"]
     sound(shop)
 
@@ -184,7 +185,7 @@ def test_an_answer_that_asks_to_slow_down_uses_no_budget(shop: Shop, fault: str)
     run = shop.planned("A1", max_calls_per_order=1)
     shop.control.queue_fault(fault, times=2, retry_after=0)
     (served,) = shop.serve(run, "A1")
-    assert served.verdict is V.SERVED
+    assert served.result is V.SERVED
     assert shop.outcomes() == ["throttled", "throttled", "reserved"]
     sound(shop)
 
@@ -217,7 +218,7 @@ def test_a_certificate_that_comes_twice_gives_the_second_order_another(shop: Sho
     shop.serve(run, "A1")
     shop.control.queue_fault("duplicate")
     (served,) = shop.serve(run, "B2")
-    assert served.verdict is V.SERVED
+    assert served.result is V.SERVED
     assert shop.outcomes() == ["reserved", "duplicate", "reserved"]
     sound(shop)
 
@@ -225,7 +226,7 @@ def test_a_certificate_that_comes_twice_gives_the_second_order_another(shop: Sho
 def test_an_empty_tag_is_asked_once_and_its_orders_are_out_of_stock(shop: Shop) -> None:
     run = shop.planned("A1", "B2", "C3", pool=1)
     served = shop.serve(run, "A1", "B2", "C3", concurrency=1)
-    assert [outcome.verdict for outcome in served] == [V.SERVED, V.OUT_OF_STOCK, V.OUT_OF_STOCK]
+    assert [outcome.result for outcome in served] == [V.SERVED, V.OUT_OF_STOCK, V.OUT_OF_STOCK]
     assert served[2].reason == f"tag {shop.tag} is empty"
     assert shop.outcomes() == ["reserved", "out_of_stock"]
     sound(shop)
@@ -234,13 +235,13 @@ def test_an_empty_tag_is_asked_once_and_its_orders_are_out_of_stock(shop: Shop) 
 def test_many_engines_after_the_last_passport_of_a_tag_give_it_to_one_order(shop: Shop) -> None:
     keys = [f"A{n}" for n in range(6)]
     shop.planned(*keys, pool=1)
-    shop.here.ledger.plan_run(plan("other"))
+    shop.here.runs.plan_run(plan("other"))
     runs = (attempt_of("run"), attempt_of("other"))
     with shop.engine() as one, shop.engine() as two, ThreadPoolExecutor(2) as threads:
         served = list(threads.map(lambda work: work[0].reserve_all(work[1], keys), ((one, runs[0]), (two, runs[1]))))
     for outcomes in served:
-        assert sum(outcome.verdict is V.SERVED for outcome in outcomes) <= 1
-    states = [state for state, _ in shop.here.ledger.standings(keys).values()]
+        assert sum(outcome.result is V.SERVED for outcome in outcomes) <= 1
+    states = [state for state, _ in shop.here.states(*keys).values()]
     assert sorted(states) == [R.OUT_OF_STOCK] * 5 + [R.RESERVED]
     sound(shop)
 
@@ -248,7 +249,7 @@ def test_many_engines_after_the_last_passport_of_a_tag_give_it_to_one_order(shop
 def test_a_revoked_key_stops_the_run_and_says_so(shop: Shop) -> None:
     run = shop.planned("A1", "B2", "C3")
     served = shop.serve(run, "A1", "B2", "C3", client=shop.client(api_key="no-such-key"))
-    assert [outcome.verdict for outcome in served] == [V.ATTENTION, V.STOPPED, V.STOPPED]
+    assert [outcome.result for outcome in served] == [V.ATTENTION, V.STOPPED, V.STOPPED]
     assert {outcome.state for outcome in served} == {R.PENDING}
     assert served[1].reason == "401: the NMP did not accept the API key; check the password of the connection nmp"
     assert shop.outcomes() == ["refused"]
@@ -259,43 +260,43 @@ def test_a_call_that_never_leaves_costs_nothing_and_is_given_back(shop: Shop, mo
     monkeypatch.setattr(reserving, "UNREACHABLE_SECONDS", 0.3)
     run = shop.planned("A1", max_calls_per_order=1)
     (served,) = shop.serve(run, "A1", client=shop.client(base_url="http://127.0.0.1:9"))
-    assert (served.verdict, shop.here.state("A1")) == (V.FAILED, R.PENDING)
+    assert (served.result, shop.here.state("A1")) == (V.FAILED, R.PENDING)
     assert served.reason == "the NMP cannot be reached: check the connection nmp and the network"
     assert set(shop.outcomes()) == {"not_sent"}
-    assert shop.serve(run, "A1")[0].verdict is V.SERVED
+    assert shop.serve(run, "A1")[0].result is V.SERVED
     sound(shop)
 
 
 def test_asking_again_makes_no_request(shop: Shop) -> None:
     run = shop.planned("A1")
     shop.serve(run, "A1")
-    assert [outcome.verdict for outcome in shop.serve(run, "A1")] == [V.SERVED]
+    assert [outcome.result for outcome in shop.serve(run, "A1")] == [V.SERVED]
     assert len(shop.history()) == 1
 
 
 def test_an_order_that_is_given_twice_is_called_for_once(shop: Shop) -> None:
     run = shop.planned("A1")
-    assert [outcome.verdict for outcome in shop.serve(run, "A1", "A1", "A1")] == [V.SERVED] * 3
+    assert [outcome.result for outcome in shop.serve(run, "A1", "A1", "A1")] == [V.SERVED] * 3
     assert len(shop.history()) == 1
 
 
 def test_a_run_that_was_never_planned_fails_its_orders_in_words(shop: Shop) -> None:
     shop.planned("A1")
     (served,) = shop.serve(attempt_of("other"), "A1")
-    assert served.verdict is V.FAILED
+    assert served.result is V.FAILED
     assert served.reason == "run other was never planned in this warehouse: clear its extract_orders task"
 
 
 def test_a_key_nobody_knows_fails_and_the_others_go_on(shop: Shop) -> None:
     run = shop.planned("A1")
-    assert [outcome.verdict for outcome in shop.serve(run, "NOPE", "A1")] == [V.FAILED, V.SERVED]
+    assert [outcome.result for outcome in shop.serve(run, "NOPE", "A1")] == [V.FAILED, V.SERVED]
 
 
 def test_the_first_call_goes_alone_and_the_others_after_its_answer(shop: Shop) -> None:
     keys = [f"A{n}" for n in range(12)]
     run = shop.planned(*keys)
     shop.control.set_switches(latency_ms=50)
-    assert {outcome.verdict for outcome in shop.serve(run, *keys)} == {V.SERVED}
+    assert {outcome.result for outcome in shop.serve(run, *keys)} == {V.SERVED}
     first, second = shop.here.rows.execute(
         "select answered_at, intended_at from passport_ops.attempt order by intended_at limit 2"
     ).fetchall()
@@ -322,7 +323,7 @@ def test_two_engines_keep_within_one_cap(shop: Shop) -> None:
     with shop.engine(concurrency=3) as one, shop.engine(concurrency=3) as two, ThreadPoolExecutor(2) as threads:
         halves = ((one, keys[:15]), (two, keys[15:]))
         for served in threads.map(lambda half: half[0].reserve_all(run, half[1]), halves):
-            assert {outcome.verdict for outcome in served} == {V.SERVED}
+            assert {outcome.result for outcome in served} == {V.SERVED}
     assert (
         shop.here.one(
             """
@@ -348,7 +349,7 @@ def test_a_withdrawn_order_is_not_called_for(shop: Shop) -> None:
         (withdrawn,) = engine.submit(run, ["B2"])
         withdrawn.cancel()
         gate.open.set()
-        assert under_way.result(PATIENCE).verdict is V.SERVED
+        assert under_way.result(PATIENCE).result is V.SERVED
     assert shop.outcomes() == ["reserved"]
 
 
@@ -359,10 +360,10 @@ def test_closing_settles_the_call_under_way_and_fails_those_that_wait(shop: Shop
         first, second = engine.submit(run, ["A1", "B2"])
         assert gate.answered.wait(PATIENCE)
         closing = threads.submit(engine.close)
-        assert second.result(PATIENCE).verdict is V.FAILED
+        assert second.result(PATIENCE).result is V.FAILED
         gate.open.set()
         closing.result(PATIENCE)
-        assert first.result(0).verdict is V.SERVED
+        assert first.result(0).result is V.SERVED
         with pytest.raises(RuntimeError, match="closed"):
             engine.submit(run, ["B2"])
     sound(shop)
@@ -379,7 +380,7 @@ def test_orders_that_come_while_the_ledger_is_busy_are_answered_when_the_engine_
         assert wait_until(engine._closing.is_set, PATIENCE, 0.01)
         busy.rollback()
         closing.result(PATIENCE)
-        assert late.result(2).verdict is V.FAILED
+        assert late.result(2).result is V.FAILED
 
 
 def _blocked(here: World) -> int:
@@ -404,7 +405,7 @@ def test_an_order_under_way_elsewhere_is_waited_for_and_the_others_are_served_fi
     shop.here.open(run)
     shop.here.intend(run, "A1", by=shop.here.worker("a worker that died", lease_seconds=1.5))
     served = shop.serve(run, "A1", "B2")
-    assert [outcome.verdict for outcome in served] == [V.SERVED, V.SERVED]
+    assert [outcome.result for outcome in served] == [V.SERVED, V.SERVED]
     assert shop.outcomes() == ["unknown", "reserved", "reserved"]
     died, other, again = shop.here.rows.execute(
         "select intended_at, lease_until, order_key from passport_ops.attempt order by intended_at"
@@ -420,11 +421,11 @@ def test_a_lease_that_is_waited_for_keeps_no_other_order_waiting(shop: Shop) -> 
     shop.here.intend(run, "A1", by=shop.here.worker("a worker that died", lease_seconds=4))
     with shop.engine() as engine:
         leased, *others = engine.submit(run, ["A1", "B2", "C3"])
-        assert {other.result(PATIENCE).verdict for other in others} == {V.SERVED}
+        assert {other.result(PATIENCE).result for other in others} == {V.SERVED}
         assert shop.here.one(
             "select lease_until > clock_timestamp() from passport_ops.reservation where order_key = 'A1'"
         )
-        assert leased.result(PATIENCE).verdict is V.SERVED
+        assert leased.result(PATIENCE).result is V.SERVED
 
 
 def test_a_lease_that_ends_during_a_call_leaves_its_link_to_the_order_or_as_a_spare(shop: Shop) -> None:
@@ -435,11 +436,11 @@ def test_a_lease_that_ends_during_a_call_leaves_its_link_to_the_order_or_as_a_sp
         (late,) = slow.submit(run, ["A1"])
         assert gate.answered.wait(PATIENCE)
         (served,) = shop.serve(run, "A1")  # another engine, which waits for the lease's end
-        assert served.verdict is V.SERVED
+        assert served.result is V.SERVED
         gate.open.set()
-        assert late.result(PATIENCE).verdict is V.SERVED
+        assert late.result(PATIENCE).result is V.SERVED
     assert sorted(state for _, state, _ in shop.here.passports()) == ["assigned", "spare"]
-    assert shop.serve(run, "B2")[0].verdict is V.SERVED
+    assert shop.serve(run, "B2")[0].result is V.SERVED
     assert len(shop.history()) == 2, "the spare is used before the next call"
     sound(shop)
 
@@ -448,7 +449,7 @@ def test_an_engine_that_lives_long_reads_what_others_left_meanwhile(shop: Shop) 
     run = shop.planned("A1", "B2", "C3")
     shop.here.open(run)
     with shop.engine() as engine:
-        assert engine.reserve_all(run, ["A1"])[0].verdict is V.SERVED
+        assert engine.reserve_all(run, ["A1"])[0].result is V.SERVED
         # Another process: B2 is served by a late link while its second call is under way. Then that one's answer is
         # committed and the process dies, so that no grant will ever ask for it.
         late = shop.here.intend(run, "B2")
@@ -475,7 +476,7 @@ def test_a_call_whose_intent_took_as_long_as_its_deadline_never_leaves(shop: Sho
         assert wait_until(lambda: _blocked(shop.here) == 1, PATIENCE, 0.01)
         time.sleep(0.6)  # longer than the deadline of 0.5 s
         slow.rollback()
-        assert future.result(PATIENCE).verdict is V.SERVED
+        assert future.result(PATIENCE).result is V.SERVED
     assert shop.outcomes() == ["not_sent", "reserved"]
     assert len(shop.history()) == 1
     sound(shop)
@@ -506,29 +507,29 @@ def test_a_call_that_ends_in_an_unforeseen_error_may_have_consumed_a_passport(
     run = shop.planned("A1")
     with caplog.at_level(logging.DEBUG), shop.engine(Broken(shop.client()), lease_seconds=30) as engine:
         (future,) = engine.submit(run, ["A1"])
-        assert future.result(PATIENCE).verdict is V.SERVED
+        assert future.result(PATIENCE).result is V.SERVED
     assert shop.outcomes() == ["unknown", "reserved"]
     assert "https://" not in caplog.text
     sound(shop)
 
 
-def test_an_unforeseen_error_of_the_clerk_loses_no_answer_and_tells_no_link(
+def test_an_unforeseen_error_of_the_writer_loses_no_answer_and_tells_no_link(
     shop: Shop, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = shop.planned("A1")
-    settle, failures = Ledger.settle, iter((True,))
+    settle, failures = CallLedger.settle, iter((True,))
 
-    def fails_once(ledger: Ledger, readings: Any) -> Any:
+    def fails_once(ledger: CallLedger, readings: Any) -> Any:
         if next(failures, False):
             message = f"{[reading.link for reading in readings.values()]}"
             raise ValueError(message)
         return settle(ledger, readings)
 
-    monkeypatch.setattr(Ledger, "settle", fails_once)
+    monkeypatch.setattr(CallLedger, "settle", fails_once)
     with caplog.at_level(logging.DEBUG):
         (served,) = shop.serve(run, "A1")
-    assert served.verdict is V.SERVED
-    assert "the ledger's clerk failed: ValueError" in caplog.text
+    assert served.result is V.SERVED
+    assert "the ledger's writer failed: ValueError" in caplog.text
     assert "https://" not in caplog.text
     assert shop.outcomes() == ["reserved"]
     sound(shop)
@@ -575,7 +576,7 @@ def test_what_a_killed_engine_leaves_is_taken_over_after_its_lease(
     killed = engine_process(shop, ["A1"], dies=dies)
     assert killed.wait(PATIENCE) == -signal.SIGKILL
     (served,) = shop.serve(run, "A1")
-    assert served.verdict is V.SERVED
+    assert served.result is V.SERVED
     assert shop.outcomes() == outcomes
     assert (len(shop.history()), len(shop.here.passports())) == (requests, passports)
     assert shop.here.answers_left() == 0
@@ -590,7 +591,7 @@ def test_a_new_engine_reads_what_a_dead_one_kept_though_nobody_asks_for_that_ord
     dead.keep_answers({intent.attempt_id: client.reserve(shop.tag, deadline=time.monotonic() + PATIENCE)})
     client.close()
     shop.here.end_leases()
-    assert shop.serve(run, "B2")[0].verdict is V.SERVED
+    assert shop.serve(run, "B2")[0].result is V.SERVED
     assert (shop.here.state("A1"), shop.here.answers_left()) == (R.RESERVED, 0)
     assert shop.outcomes() == ["reserved", "reserved"]
     sound(shop)
@@ -637,7 +638,7 @@ def test_engines_of_several_processes_and_two_runs_keep_every_promise_under_fire
         process.communicate(timeout=60)
     shop.control.clear_faults()
     served = shop.serve(attempt_of("run", clear=1), *keys)
-    assert {outcome.verdict for outcome in served} == {V.SERVED}
+    assert {outcome.result for outcome in served} == {V.SERVED}
     sound(shop)
 
 
@@ -685,7 +686,7 @@ def test_a_link_that_arrives_while_the_database_is_down_is_held_and_settled(
         time.sleep(seconds_down)  # the lease must pass by itself
         assert not future.done()
         own_postgres.start()
-        assert future.result(PATIENCE).verdict is V.SERVED
+        assert future.result(PATIENCE).result is V.SERVED
     with world(Database(own_postgres.uri("warehouse"))) as again:
         shaky.here = again
         assert shaky.outcomes() == ["reserved"]
@@ -708,10 +709,10 @@ def test_a_link_that_is_held_past_its_lease_while_another_engine_serves_the_orde
         gate.open.set()
         own_postgres.start()
         (served,) = shaky.serve(run, "A1")
-        assert served.verdict is V.SERVED
+        assert served.result is V.SERVED
         assert not future.done()
         engine._ledger._connect = connecting_to(own_postgres.uri("warehouse"))
-        assert future.result(PATIENCE).verdict is V.SERVED
+        assert future.result(PATIENCE).result is V.SERVED
     with world(Database(own_postgres.uri("warehouse"))) as again:
         shaky.here = again
         assert shaky.outcomes() == ["spare", "reserved"]
@@ -729,7 +730,7 @@ def test_a_restart_while_intents_are_being_committed_loses_nothing(shaky: Shop, 
             assert wait_until(lambda share=share: sum(each.done() for each in futures) >= share * 60, PATIENCE, 0.005)
             own_postgres.kill()
             own_postgres.start()
-        assert {future.result(PATIENCE).verdict for future in futures} == {V.SERVED}
+        assert {future.result(PATIENCE).result for future in futures} == {V.SERVED}
     shaky.control.set_switches(latency_ms=0)
     with world(Database(own_postgres.uri("warehouse"))) as again:
         shaky.here = again
@@ -741,18 +742,18 @@ def test_an_intent_that_was_committed_while_the_connection_broke_is_freed_and_ma
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = shop.planned("A1", max_calls_per_order=1)
-    grant, breaks = Ledger.grant, iter((True,))
+    grant, breaks = CallLedger.grant, iter((True,))
 
-    def breaks_once(ledger: Ledger, *arguments: Any, **options: Any) -> Any:
+    def breaks_once(ledger: CallLedger, *arguments: Any, **options: Any) -> Any:
         granted = grant(ledger, *arguments, **options)
         if next(breaks, False):
             message = "the connection broke"
             raise SafeDatabaseError(message, sqlstate=None, constraint=None, transient=True)
         return granted
 
-    monkeypatch.setattr(Ledger, "grant", breaks_once)
+    monkeypatch.setattr(CallLedger, "grant", breaks_once)
     (served,) = shop.serve(run, "A1", lease_seconds=30)
-    assert served.verdict is V.SERVED
+    assert served.result is V.SERVED
     assert shop.outcomes() == ["not_sent", "reserved"]
     assert len(shop.history()) == 1
     sound(shop)
@@ -785,11 +786,11 @@ def test_an_engine_that_is_closed_gives_an_answer_up_when_its_hold_is_over_and_n
     with caplog.at_level(logging.WARNING):
         engine.close(hold_seconds=0.3)
     assert "the answers for these orders are lost: A1" in caplog.text
-    assert future.result(0).verdict is V.FAILED
+    assert future.result(0).result is V.FAILED
     own_postgres.start()
     with world(Database(own_postgres.uri("warehouse"))) as again:
         shaky.here = again
-        assert shaky.serve(run, "A1")[0].verdict is V.SERVED
+        assert shaky.serve(run, "A1")[0].result is V.SERVED
         assert shaky.outcomes() == ["unknown", "reserved"]
         sound(shaky)
 
@@ -818,8 +819,8 @@ def test_a_warehouse_that_is_read_only_for_a_while_is_waited_for(shop: Shop, cap
             assert wait_until(lambda: "SQLSTATE 25006" in caplog.text or "cannot be written" in caplog.text, PATIENCE)
             assert not future.done()
             over()
-            assert future.result(PATIENCE).verdict is V.SERVED
-            assert later.result(PATIENCE).verdict is V.SERVED
+            assert future.result(PATIENCE).result is V.SERVED
+            assert later.result(PATIENCE).result is V.SERVED
     assert len(shop.here.passports()) == 2
     sound(shop)
 
@@ -841,7 +842,7 @@ def test_a_warehouse_that_has_no_connection_left_is_waited_for(shop: Shop, caplo
             assert wait_until(lambda: "the ledger cannot be written" in caplog.text, PATIENCE)
             assert not future.done()
             over()
-            assert future.result(PATIENCE).verdict is V.SERVED
+            assert future.result(PATIENCE).result is V.SERVED
     drop_role(shop, "engine_login")
     sound(shop)
 
@@ -853,7 +854,7 @@ def test_a_ledger_that_refuses_for_good_fails_the_orders_that_wait(shop: Shop) -
     uri = Database(f"postgresql://nobody:nobody@{found['host']}:{found['port']}/{found['dbname']}")
     (served,) = shop.serve(run, "A1", uri=uri)
     drop_role(shop, "nobody")
-    assert served.verdict is V.FAILED
+    assert served.result is V.FAILED
     assert served.reason is not None
     assert served.reason.startswith("the ledger refuses: ")
     assert "42501" in served.reason

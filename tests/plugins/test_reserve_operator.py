@@ -11,7 +11,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 
 from include.day_check import OrdersNeedAttentionError, OrdersNotServedError
-from include.ledger.session import Ledger
+from include.ledger.runs import RunLedger
 from passport_airflow.reserve_operator import ReservePassportLinkOperator
 from passport_airflow.retry_policy import RETRY_BY_CLASS
 from sandbox.server import SandboxControl, SandboxServer
@@ -23,7 +23,7 @@ class Worker:
 
     def __init__(self, warehouse: str, sandbox: SandboxControl) -> None:
         self.warehouse, self.sandbox = warehouse, sandbox
-        self.ledger = Ledger(warehouse, lease_seconds=60, concurrency=32, caller="test")
+        self.ledger = RunLedger(warehouse)
 
     def plan(self, *order_keys: str, tag: str, per_order_limit: int = 1000) -> None:
         orders = [order(key, tag=tag) for key in order_keys]

@@ -12,15 +12,17 @@ import pytest
 
 from include.campaigns import Campaign
 from include.claims.syncing import apply_claims
-from include.ledger import session as ledger_module
-from include.ledger.session import Intent, Ledger, RunStart
+from include.ledger import granting, settling
+from include.ledger.calls import CallLedger
+from include.ledger.granting import Intent
+from include.ledger.run_starts import RunStart
 from include.ledger.states import ReservationState
 from include.ledger.transitions import Answered, Step, settle_link
 from include.nmp.answers import LinkRules, RawAnswer, Reading, read_answer
 from include.nmp.client import NmpClient
 from include.nmp.connection import NmpConnection
 from include.outcomes import AttemptOutcome
-from include.reserving import EngineSettings, ReservingEngine, Verdict
+from include.reserving import EngineSettings, OrderResult, ReservingEngine
 from include.resets import resetting
 from include.resets.resetting import ResetDone, reset_tag
 from include.warehouse.publishing import load_links
@@ -54,7 +56,7 @@ class Shop:
     def raw(self, tag: str = "gift") -> RawAnswer:
         return self.nmp.reserve(tag, deadline=time.monotonic() + 5)
 
-    def reserve(self, run: RunStart, key: str, by: Ledger | None = None) -> Reading:
+    def reserve(self, run: RunStart, key: str, by: CallLedger | None = None) -> Reading:
         """The whole life of one order, as the engine lives it."""
         intent = self.here.intend(run, key, by=by)
         reading = self.call(intent)
@@ -113,7 +115,7 @@ def test_a_ledger_that_keeps_its_promises_under_every_fault_is_left_alone(
     load_links(shop.here.uri, business_day=DAY, run_id="run")
     report = shop.check()
     assert report.violations == ()
-    assert report.links == sum(outcome.verdict is Verdict.SERVED for outcome in outcomes) >= 50
+    assert report.links == sum(outcome.result is OrderResult.SERVED for outcome in outcomes) >= 50
     assert report.received <= report.given_out <= report.received + report.possible
     assert report.verdict.startswith("the promises hold: 60 orders, ")
 
@@ -198,7 +200,7 @@ def test_a_certificate_that_is_given_to_two_orders_is_caught(shop: Shop, monkeyp
     run = shop.here.planned("A1", "B2")
     for index in ("passport_live_certificate", "passport_live_link"):
         shop.here.rows.execute(f"drop index passport_ops.{index}")
-    monkeypatch.setattr(ledger_module, "settle_link", lambda answered, _: settle_link(answered, None))
+    monkeypatch.setattr(settling, "settle_link", lambda answered, _: settle_link(answered, None))
     shop.reserve(run, "A1")
     shop.control.queue_fault("duplicate")
     reading = shop.reserve(run, "B2")
@@ -211,7 +213,7 @@ def test_a_certificate_that_is_given_to_two_orders_is_caught(shop: Shop, monkeyp
 def test_an_order_that_got_two_links_is_caught(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     run = shop.here.planned("A1")
     shop.here.rows.execute("drop index passport_ops.passport_live_order")
-    monkeypatch.setattr(ledger_module, "next_step", _never_looks)
+    monkeypatch.setattr(granting, "next_step", _never_looks)
     shop.reserve(run, "A1")
     shop.reserve(run, "A1")
     found = shop.broken()
@@ -265,7 +267,7 @@ def _never_looks(order: Any, *_: Any, **__: Any) -> Step:
 def test_an_intent_after_the_stop_of_its_run_is_caught(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     run = shop.here.planned("A1", "B2")
     shop.here.answer(shop.here.intend(run, "A1"), an_answer(A.REFUSED))
-    monkeypatch.setattr(ledger_module, "next_step", _never_looks)
+    monkeypatch.setattr(granting, "next_step", _never_looks)
     shop.reserve(run, "B2")
     promise, (row,) = only(shop, "an intent began after its run stopped")["an intent began after its run stopped"]
     assert promise == 5
@@ -275,7 +277,7 @@ def test_an_intent_after_the_stop_of_its_run_is_caught(shop: Shop, monkeypatch: 
 def test_an_intent_for_a_tag_that_is_marked_empty_is_caught(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     run = shop.here.planned("A1", "B2")
     shop.here.answer(shop.here.intend(run, "A1"), an_answer(A.OUT_OF_STOCK))
-    monkeypatch.setattr(ledger_module, "next_step", _never_looks)
+    monkeypatch.setattr(granting, "next_step", _never_looks)
     shop.reserve(run, "B2")
     only(shop, "an intent began after its tag was marked empty")
 
@@ -286,7 +288,7 @@ def test_an_intent_during_a_reset_is_caught(shop: Shop, monkeypatch: pytest.Monk
     shop.here.rows.execute(
         "insert into passport_ops.tag_reset (tag, run_id, epoch, dry_run) values ('gift', 'reset', 0, false)"
     )
-    monkeypatch.setattr(ledger_module, "next_step", _never_looks)
+    monkeypatch.setattr(granting, "next_step", _never_looks)
     shop.reserve(run, "A1")
     assert only(shop, "an intent began during a reset of its tag")
     shop.here.rows.execute("update passport_ops.tag_reset set state = 'done', finished_at = '2020-01-01'")

@@ -1,4 +1,4 @@
--- How many calls of possible consumption, without a link for the order, this run attempt has made for it.
+-- How many calls of possible consumption, without a link for the order, this start of the run has made for it.
 select
     order_key,
     count(*) as calls

@@ -6,7 +6,7 @@ with gone as (
     from passport_ops.reservation as missing
     where
         missing.business_day = any(%(days)s::date[])
-        and missing.state in ('pending', 'calling', 'out_of_stock', 'unknown', 'held')
+        and missing.state = any(%(unserved)s::text[])
         and (missing.lease_until is null or missing.lease_until <= clock_timestamp())
         and not exists (
             select

@@ -1,3 +1,3 @@
--- The run is dealt anew.
+-- The run is planned anew.
 delete from passport_ops.run_order
 where run_id = %(run_id)s;

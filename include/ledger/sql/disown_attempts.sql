@@ -1,4 +1,4 @@
--- After a lost connection: intents of this caller that were committed without its knowing were never sent.
+-- After a lost connection: intents of this caller that were committed without its knowledge were never sent.
 update passport_ops.attempt
 set
     outcome = 'not_sent',

@@ -1,4 +1,4 @@
--- Their orders wait again.
+-- The orders of intents that were never sent wait again.
 update passport_ops.reservation as known
 set
     state = 'pending',

@@ -1,4 +1,4 @@
--- The raw answers stand before anybody reads them; the same one twice is one.
+-- Raw answers are written before anybody reads them; the same one twice is one.
 insert into passport_ops.answer (attempt_id, status, body, retry_after, failure, error)
 select
     attempt_id,

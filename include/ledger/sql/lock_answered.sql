@@ -1,6 +1,12 @@
--- The orders of the calls that were answered, locked in one order for all. Read afterwards, with ledger/answered_calls:
--- a statement that waits for a lock still sees the other tables as they were before.
-select known.order_key
+-- The orders of the calls that were answered, locked in one order for all. The calls are read afterwards: a statement
+-- that waits for a lock sees the rows that it locks as they are then, but other tables as they were before.
+select
+    known.order_key,
+    known.state,
+    known.reason,
+    known.fence,
+    known.passport_id,
+    known.on_unknown = 'hold' as holds_on_unknown
 from passport_ops.reservation as known
 where
     known.order_key in (

@@ -5,7 +5,7 @@ select
     known.reason,
     known.fence,
     known.tag,
-    known.on_unknown,
+    known.on_unknown = 'hold' as holds_on_unknown,
     greatest(extract(epoch from known.lease_until - clock_timestamp()), 0)::double precision as lease_left
 from passport_ops.reservation as known
 where known.order_key = any(%(order_keys)s::text[])

@@ -1,5 +1,5 @@
 -- New keys become pending; a key that still waits follows its campaign; one that was cancelled and is back waits again.
--- A key that has, or had, a link is left alone: asking twice costs nothing.
+-- A key that has, or had, a link is left alone.
 insert into passport_ops.reservation as known (
     order_key, order_id, customer_ref, product, campaign, tag, business_day, ordered_at, paid_at, on_unknown,
     stale_after, carry_until, run_id

@@ -1,6 +1,5 @@
 -- One row per mapped task, in the order of its index: how many orders it serves, and the first one's key.
 select
-    task_index,
     count(*) as orders,
     min(order_key) as order_key
 from passport_ops.run_order

@@ -2,7 +2,7 @@
 select distinct business_day
 from passport_ops.reservation
 where
-    state in ('pending', 'calling', 'out_of_stock', 'unknown', 'held')
+    state = any(%(unserved)s::text[])
     and business_day < %(business_day)s
     and (carry_until is null or carry_until >= %(business_day)s)
 order by business_day;

@@ -10,11 +10,11 @@ set
         when moved.state = 'reserved' and known.state <> 'reserved' then clock_timestamp() else known.reserved_at
     end,
     reset_at = case when moved.state = 'reserved' then null else known.reset_at end,
-    run_id = %(run_id)s,
+    run_id = coalesce(moved.run_id, known.run_id),
     updated_at = clock_timestamp()
 from
     unnest(
         %(order_keys)s::text[], %(states)s::text[], %(reasons)s::text[], %(fences)s::bigint[],
-        %(passport_ids)s::bigint[]
-    ) as moved (order_key, state, reason, fence, passport_id)
+        %(passport_ids)s::bigint[], %(run_ids)s::text[]
+    ) as moved (order_key, state, reason, fence, passport_id, run_id)
 where known.order_key = moved.order_key;

@@ -24,7 +24,9 @@ from hypothesis.stateful import (
 
 from include.attention.deciding import Action, resolve
 from include.claims.syncing import apply_claims
-from include.ledger.session import Intent, Ledger, RunStart
+from include.ledger.calls import CallLedger
+from include.ledger.granting import Intent
+from include.ledger.run_starts import RunStart
 from include.ledger.states import ReservationState
 from include.ledger.transitions import Step
 from include.nmp.answers import EMPTY_POOL_CODE, CallFailure, LinkRules, RawAnswer, read_answer
@@ -139,7 +141,7 @@ class LedgerMachine(RuleBasedStateMachine):
         super().__init__()
         empty(uri)
         self.here = World(uri, concurrency=CONCURRENCY)
-        self.workers: list[Ledger] = [self.here.worker(f"worker {n}") for n in range(2)]
+        self.workers: list[CallLedger] = [self.here.worker(f"worker {n}") for n in range(2)]
         self.born = len(self.workers)
         self.nmp = Nmp()
         self.calls: list[Call] = []
@@ -166,7 +168,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(run_id=st.sampled_from(RUNS), opened=st.booleans())
     def clear(self, run_id: str, opened: bool) -> None:
         self.clears[run_id] += 1
-        self.here.ledger.plan_run(plan(run_id, max_calls_per_order=3, max_unknown_per_run=5))
+        self.here.runs.plan_run(plan(run_id, max_calls_per_order=3, max_unknown_per_run=5))
         if opened:
             self.here.open(self.run_attempt(run_id))
 
@@ -180,7 +182,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(worker=st.integers(0, 1), run_id=st.sampled_from(RUNS), keys=st.sets(st.sampled_from(KEYS), min_size=1))
     def intend(self, worker: int, run_id: str, keys: set[str]) -> None:
         asked = sorted(keys)
-        served = {key for key, place in self.here.ledger.standings(asked).items() if place[0] in SETTLED_STATES}
+        served = {key for key, place in self.here.states(*asked).items() if place[0] in SETTLED_STATES}
         under_way = {call.intent.order_key for call in self.calls if call.leased and not call.settled}
         grant = self.workers[worker].grant(self.run_attempt(run_id), asked, slots=CONCURRENCY)
         intended = [intent.order_key for intent in grant.intents]
@@ -301,7 +303,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 call.settled = True
 
     def read_what_is_left(self, worker: int) -> None:
-        self._settle_kept(worker, self.workers[worker].left_answers())
+        self._settle_kept(worker, self.workers[worker].unread_answers())
 
     # --- trouble ------------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,10 @@ import pytest
 from include.attention.deciding import Action, AttentionError, Decided, resolve
 from include.campaigns import Campaign
 from include.claims.syncing import ClaimsOfTag, apply_claims
-from include.ledger.session import Grant, Ledger
+from include.ledger.calls import CallLedger
+from include.ledger.granting import Grant
+from include.ledger.leases import lapse_calls_of_tag
+from include.ledger.runs import RunLedger
 from include.ledger.states import ReservationState
 from include.ledger.transitions import Step
 from include.outcomes import AttemptOutcome
@@ -79,7 +82,7 @@ def test_of_many_who_ask_for_the_same_orders_at_once_each_order_gets_one_intent(
     workers = [here.worker(f"worker {n}", concurrency=100) for n in range(6)]
     barrier = threading.Barrier(len(workers))
 
-    def ask(worker: Ledger) -> Grant:
+    def ask(worker: CallLedger) -> Grant:
         barrier.wait()
         return worker.grant(run, keys, slots=100)
 
@@ -98,7 +101,7 @@ def test_many_who_ask_at_once_keep_within_the_cap(here: World) -> None:
     workers = [here.worker(f"worker {n}", concurrency=5) for n in range(4)]
     barrier = threading.Barrier(len(workers))
 
-    def ask(worker: Ledger) -> Grant:
+    def ask(worker: CallLedger) -> Grant:
         barrier.wait()
         return worker.grant(run, keys, slots=100)
 
@@ -126,9 +129,9 @@ def test_a_backfill_beside_the_schedule_calls_once_for_an_order_that_both_carry(
     here.register(order("A1"))
     schedule = plan("schedule", business_day=DAY + timedelta(days=1), scheduled=True)
     with holding(here, "lock table passport_ops.run_order in share mode") as let_go:
-        one = threads.submit(here.ledger.plan_run, schedule)
+        one = threads.submit(here.runs.plan_run, schedule)
         now_blocked(here)
-        other = threads.submit(here.worker("worker 2").plan_run, plan("backfill"))
+        other = threads.submit(here.planner().plan_run, plan("backfill"))
         now_blocked(here, 2)
         let_go()
         assert one.result(PATIENCE).labels == other.result(PATIENCE).labels == ["A1"]
@@ -396,7 +399,7 @@ def test_a_reset_waits_for_a_late_answer_that_is_being_settled(here: World, thre
     run = here.planned("A1")
     late = here.intend(run, "A1")
     here.end_leases()
-    here.rows.execute(reset_sql("lapse_calls"), {"tag": "gift"})
+    lapse_calls_of_tag(here.rows, "gift")
 
     def reset() -> None:
         close_tag(here)
@@ -421,7 +424,7 @@ def test_a_late_link_that_arrives_while_its_tag_is_being_reset_is_never_used(her
     late = here.intend(run, "A1")
     here.end_leases()
     close_tag(here)
-    here.rows.execute(reset_sql("lapse_calls"), {"tag": "gift"})
+    lapse_calls_of_tag(here.rows, "gift")
     settled = here.answer(late, a_link("77"))
     assert (settled.outcome, settled.state) == (A.ENDED, R.UNKNOWN)
     finish_reset(here)
@@ -521,7 +524,7 @@ def test_a_person_who_decides_while_an_intent_is_being_committed_is_told_that_a_
 # -- an extraction against the rest ------------------------------------------------------------------------------------
 
 
-def register(ledger: Ledger, *keys: str) -> None:
+def register(ledger: RunLedger, *keys: str) -> None:
     orders = [order(key) for key in keys]
     ledger.register(orders, run_id="run", days_read=[DAY], pool_sizes={})
 
@@ -530,7 +533,7 @@ def test_an_extraction_and_an_empty_tag_do_not_lock_each_other_out(here: World, 
     run = here.planned("A1", "B2", "C3")
     intent = here.intend(run, "C3")
     with holding(here, "select from passport_ops.reservation where order_key = 'B2' for update") as let_go:
-        registering = threads.submit(register, here.worker("worker 2"), "A1", "B2", "C3")
+        registering = threads.submit(register, here.planner(), "A1", "B2", "C3")
         now_blocked(here)
         settling = threads.submit(here.ledger.settle, {intent.attempt_id: an_answer(A.OUT_OF_STOCK)})
         done_or_blocked(here, settling, 2)
@@ -542,9 +545,9 @@ def test_an_extraction_and_an_empty_tag_do_not_lock_each_other_out(here: World, 
 def test_two_extractions_of_one_day_do_not_lock_each_other_out(here: World, threads: ThreadPoolExecutor) -> None:
     here.planned("A1", "B2", "C3")
     with holding(here, "select from passport_ops.reservation where order_key = 'C3' for update") as let_go:
-        newer = threads.submit(register, here.ledger, "B2", "C3")
+        newer = threads.submit(register, here.runs, "B2", "C3")
         now_blocked(here)  # it has B2 and will cancel A1
-        older = threads.submit(register, here.worker("worker 2"), "A1", "B2", "C3")
+        older = threads.submit(register, here.planner(), "A1", "B2", "C3")
         now_blocked(here, 2)  # it has A1 and wants B2
         let_go()
         newer.result(PATIENCE), older.result(PATIENCE)
@@ -554,7 +557,7 @@ def test_two_extractions_of_one_day_do_not_lock_each_other_out(here: World, thre
 def test_an_extraction_that_changes_nothing_holds_no_tag(here: World, threads: ThreadPoolExecutor) -> None:
     run = here.planned("A1", "B2")
     with holding(here, "select from passport_ops.reservation where order_key = 'B2' for update") as let_go:
-        registering = threads.submit(register, here.worker("worker 2"), "A1", "B2", "C3")
+        registering = threads.submit(register, here.planner(), "A1", "B2", "C3")
         now_blocked(here)
         assert here.one("select count(*) from (select from passport_ops.tag for share skip locked) as free") == 1
         let_go()
@@ -565,9 +568,9 @@ def test_an_extraction_that_changes_nothing_holds_no_tag(here: World, threads: T
 def test_two_plans_of_one_run_at_once_deal_it_once(here: World, threads: ThreadPoolExecutor) -> None:
     here.planned("A1", "B2")
     with holding(here, "lock table passport_ops.run_order in share mode") as let_go:
-        one = threads.submit(here.ledger.plan_run, plan())
+        one = threads.submit(here.runs.plan_run, plan())
         now_blocked(here)
-        other = threads.submit(here.worker("worker 2").plan_run, plan())
+        other = threads.submit(here.planner().plan_run, plan())
         now_blocked(here, 2)
         let_go()
         assert one.result(PATIENCE).labels == other.result(PATIENCE).labels == ["A1", "B2"]
@@ -581,7 +584,7 @@ def test_a_plan_and_answers_do_not_lock_each_other_out(here: World, threads: Thr
     intents = [here.intend(run, "A1"), here.intend(run, "B2")]
     answers = {intent.attempt_id: a_link() for intent in intents}
     with holding(here, "select from passport_ops.reservation where order_key = 'B2' for update") as let_go:
-        planning_other = threads.submit(here.worker("worker 2").plan_run, plan("other"))
+        planning_other = threads.submit(here.planner().plan_run, plan("other"))
         now_blocked(here)
         settling = threads.submit(here.ledger.settle, answers)
         now_blocked(here, 2)
@@ -599,7 +602,7 @@ def test_an_extraction_and_a_reset_do_not_lock_each_other_out(here: World, threa
         blocker = open_session(here.uri)
         blocker.execute("select from passport_ops.reservation where order_key = 'A1' for update")
         registering = threads.submit(
-            here.worker("worker 2").register,
+            here.planner().register,
             [order("A1"), order("B2")],
             run_id="run",
             days_read=[DAY],

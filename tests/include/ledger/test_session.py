@@ -9,7 +9,10 @@ import pytest
 
 from include.attention.deciding import Action, resolve
 from include.campaigns import OnUnknown
-from include.ledger.session import Intent, LedgerError, RunStart
+from include.ledger.granting import Intent
+from include.ledger.leases import lapse_calls_of_tag
+from include.ledger.run_starts import RunStart
+from include.ledger.session import LedgerError
 from include.ledger.states import ReservationState
 from include.ledger.transitions import Step
 from include.nmp.answers import CallFailure, RawAnswer
@@ -37,9 +40,9 @@ def here(emptied_warehouse: str) -> Iterator[World]:
 
 def test_a_new_key_waits_for_its_link(here: World) -> None:
     here.register(order("A1"))
-    assert here.ledger.standings(["A1", "B2"]) == {"A1": (R.PENDING, None)}
-    assert here.ledger.day_standings(DAY) == {"A1": (R.PENDING, None)}
-    assert here.ledger.day_standings(NEXT_DAY) == {}
+    assert here.states("A1", "B2") == {"A1": (R.PENDING, None)}
+    assert here.runs.orders_of_day(DAY) == {"A1": (R.PENDING, None)}
+    assert here.runs.orders_of_day(NEXT_DAY) == {}
 
 
 def test_a_known_key_that_waits_follows_its_campaign(here: World) -> None:
@@ -62,7 +65,7 @@ def test_an_unserved_key_that_is_gone_is_cancelled_and_comes_back(here: World) -
     here.register(order("A1"))
     assert (here.state("A1"), here.state("B2")) == (R.PENDING, R.CANCELLED)
     here.register(order("A1"), order("B2"))
-    assert here.ledger.standings(["B2"]) == {"B2": (R.PENDING, None)}
+    assert here.states("B2") == {"B2": (R.PENDING, None)}
 
 
 def test_a_key_of_a_day_that_was_not_read_is_not_cancelled(here: World) -> None:
@@ -104,10 +107,10 @@ def test_rejected_rows_are_named_once_per_reason(here: World) -> None:
 
 def test_a_run_gets_one_task_per_order_oldest_first(here: World) -> None:
     here.register(order("B2"), order("A1", paid_at=order("A1").paid_at + timedelta(hours=1)), order("C3"))
-    planned = here.ledger.plan_run(plan())
+    planned = here.runs.plan_run(plan())
     assert (planned.sliced, planned.orders, planned.labels) == (False, 3, ["B2", "C3", "A1"])
-    assert here.ledger.is_sliced("run") is False
-    assert [here.ledger.orders_of_task("run", index) for index in (0, 2, 9)] == [
+    assert here.runs.is_sliced("run") is False
+    assert [here.runs.orders_of_task("run", index) for index in (0, 2, 9)] == [
         (False, ["B2"]),
         (False, ["A1"]),
         (False, []),
@@ -116,31 +119,31 @@ def test_a_run_gets_one_task_per_order_oldest_first(here: World) -> None:
 
 def test_above_the_limit_a_run_is_dealt_into_slices(here: World) -> None:
     here.register(*(order(f"A{n}") for n in range(5)))
-    planned = here.ledger.plan_run(plan(per_order_limit=4, max_tasks=2))
+    planned = here.runs.plan_run(plan(per_order_limit=4, max_tasks=2))
     assert (planned.sliced, planned.orders) == (True, 5)
     assert planned.labels == ["slice 1 of 2: 3 orders", "slice 2 of 2: 2 orders"]
-    assert here.ledger.is_sliced("run") is True
-    assert here.ledger.orders_of_task("run", 0) == (True, ["A0", "A2", "A4"])
-    assert here.ledger.orders_of_task("run", 1) == (True, ["A1", "A3"])
+    assert here.runs.is_sliced("run") is True
+    assert here.runs.orders_of_task("run", 0) == (True, ["A0", "A2", "A4"])
+    assert here.runs.orders_of_task("run", 1) == (True, ["A1", "A3"])
 
 
 def test_a_run_planned_again_is_dealt_what_is_left(here: World) -> None:
     run = here.planned("A1", "B2")
     here.served(run, "A1")
-    assert here.ledger.plan_run(plan()).labels == ["B2"]
-    assert here.ledger.orders_of_task("run", 0) == (False, ["B2"])
-    assert here.ledger.orders_of_task("run", 1) == (False, [])
+    assert here.runs.plan_run(plan()).labels == ["B2"]
+    assert here.runs.orders_of_task("run", 0) == (False, ["B2"])
+    assert here.runs.orders_of_task("run", 1) == (False, [])
 
 
 def test_a_held_order_waits_for_a_person_and_gets_no_task(here: World) -> None:
     run = here.planned("A1")
     here.answer(here.intend(run, "A1"), an_answer(A.UNREADABLE))
-    assert here.ledger.plan_run(plan()).labels == []
+    assert here.runs.plan_run(plan()).labels == []
 
 
 def test_a_run_serves_only_the_campaigns_it_was_asked_for(here: World) -> None:
     here.register(order("A1"), order("B2", campaign="watch"))
-    assert here.ledger.plan_run(plan(campaigns=("watch",))).labels == ["B2"]
+    assert here.runs.plan_run(plan(campaigns=("watch",))).labels == ["B2"]
 
 
 def test_unserved_orders_carry_over_to_a_scheduled_run_until_their_campaigns_end(here: World) -> None:
@@ -150,15 +153,15 @@ def test_unserved_orders_carry_over_to_a_scheduled_run_until_their_campaigns_end
         order("NEW"),
         days=(DAY_BEFORE, DAY),
     )
-    assert here.ledger.unserved_days(DAY) == [DAY_BEFORE]
-    assert here.ledger.unserved_days(NEXT_DAY) == [DAY]
-    assert here.ledger.plan_run(plan("scheduled", scheduled=True)).labels == ["OLD", "NEW"]
-    assert here.ledger.plan_run(plan("by hand")).labels == ["NEW"]
+    assert here.runs.unserved_days(DAY) == [DAY_BEFORE]
+    assert here.runs.unserved_days(NEXT_DAY) == [DAY]
+    assert here.runs.plan_run(plan("scheduled", scheduled=True)).labels == ["OLD", "NEW"]
+    assert here.runs.plan_run(plan("by hand")).labels == ["NEW"]
 
 
 def test_an_order_later_than_the_run_is_not_carried_back(here: World) -> None:
     here.register(order("A1", day=NEXT_DAY), days=(NEXT_DAY,))
-    assert here.ledger.plan_run(plan(scheduled=True)).labels == []
+    assert here.runs.plan_run(plan(scheduled=True)).labels == []
 
 
 def test_a_run_that_was_never_planned_is_said_so(here: World) -> None:
@@ -166,9 +169,9 @@ def test_a_run_that_was_never_planned_is_said_so(here: World) -> None:
     with pytest.raises(LedgerError, match="run other was never planned in this warehouse: clear its extract_orders"):
         here.grant(attempt_of("other"), "A1")
     with pytest.raises(LedgerError, match="run other was never planned"):
-        here.ledger.is_sliced("other")
+        here.runs.is_sliced("other")
     with pytest.raises(LedgerError, match="run other was never planned"):
-        here.ledger.orders_of_task("other", 0)
+        here.runs.orders_of_task("other", 0)
 
 
 # -- intents -----------------------------------------------------------------------------------------------------------
@@ -308,7 +311,7 @@ def test_an_answer_without_a_link_moves_its_order_by_the_table(
             A.NOT_SENT: None,
             A.THROTTLED: None,
             A.REFUSED: Step.STOPPED,
-            A.OUT_OF_STOCK: Step.REST,
+            A.OUT_OF_STOCK: Step.TAG_EMPTY,
             A.REDIRECTED: Step.EXHAUSTED,
             A.UNKNOWN: Step.EXHAUSTED,
         }[outcome]
@@ -373,11 +376,11 @@ def test_nor_does_it_when_the_copy_of_an_answer_or_its_link_fails(here: World, p
     intent = here.intend(run, "A1")
     link = "https://canary.example/771010,copycanary"
     fails = "create function pg_temp.fails() returns trigger language plpgsql as $$ begin raise 'copy fails'; end $$"
-    with here.ledger._transaction() as cursor:
-        cursor.execute(fails)
+    with here.ledger.transaction() as connection:
+        connection.execute(fails)
         for table in ("incoming_answer", "incoming_link"):
             trigger = f"create trigger fails before insert on pg_temp.{table} for each row"
-            cursor.execute(f"{trigger} execute function pg_temp.fails()".encode())
+            connection.execute(f"{trigger} execute function pg_temp.fails()".encode())
     with pytest.raises(SafeDatabaseError):
         here.ledger.keep_answers({intent.attempt_id: RawAnswer(200, link.encode())})
     with pytest.raises(SafeDatabaseError):
@@ -476,7 +479,7 @@ def test_a_cleared_run_has_a_budget_a_stop_and_rests_of_its_own(here: World) -> 
     assert here.stop_reason(run) is not None
     cleared = attempt_of(clear=1)
     here.answer(here.intend(cleared, "A1"), an_answer(A.OUT_OF_STOCK))
-    assert here.refused(cleared, "A1").step is Step.REST
+    assert here.refused(cleared, "A1").step is Step.TAG_EMPTY
     assert here.intend(attempt_of(clear=2), "A1").order_key == "A1"
 
 
@@ -577,15 +580,15 @@ def test_a_committed_answer_of_a_dead_process_is_read_before_its_order_is_called
     intent = here.intend(run, "A1")
     here.ledger.keep_answers({intent.attempt_id: RAW})
     other = here.worker("worker 2")
-    assert other.left_answers() == []
+    assert other.unread_answers() == []
     here.end_leases()
-    assert other.left_answers() == [intent.attempt_id]
+    assert other.unread_answers() == [intent.attempt_id]
     grant = here.grant(run, "A1", by=other)
     assert (grant.intents, grant.unread) == ([], [intent.attempt_id])
     assert other.kept_answers(grant.unread) == {intent.attempt_id: RAW}
     (settled,) = other.settle({intent.attempt_id: a_link("1")})
     assert (settled.state, settled.late) == (R.RESERVED, False)
-    assert (here.answers_left(), other.left_answers()) == (0, [])
+    assert (here.answers_left(), other.unread_answers()) == (0, [])
 
 
 def test_an_answer_that_a_process_kept_after_its_call_lapsed_and_died_over_is_read_all_the_same(here: World) -> None:
@@ -595,9 +598,9 @@ def test_an_answer_that_a_process_kept_after_its_call_lapsed_and_died_over_is_re
     here.served(run, "A1", "1")
     here.ledger.keep_answers({late.attempt_id: RAW})
     other = here.worker("worker 2")
-    assert other.left_answers() == [late.attempt_id]
+    assert other.unread_answers() == [late.attempt_id]
     (settled,) = other.settle({late.attempt_id: a_link("2")})
-    assert (settled.outcome, here.answers_left(), other.left_answers()) == (A.SPARE, 0, [])
+    assert (settled.outcome, here.answers_left(), other.unread_answers()) == (A.SPARE, 0, [])
 
 
 # -- duplicates and spares ---------------------------------------------------------------------------------------------
@@ -724,7 +727,7 @@ def test_an_empty_tag_rests_for_this_run_and_the_others_of_it_are_out_of_stock(h
     run = here.planned("A1", "B2")
     here.answer(here.intend(run, "A1"), an_answer(A.OUT_OF_STOCK))
     refusal = here.refused(run, "B2")
-    assert (refusal.step, refusal.state, refusal.reason) == (Step.REST, R.OUT_OF_STOCK, "tag gift is empty")
+    assert (refusal.step, refusal.state, refusal.reason) == (Step.TAG_EMPTY, R.OUT_OF_STOCK, "tag gift is empty")
     assert here.state("B2") is R.OUT_OF_STOCK
     assert here.one("select last_empty_at is not null from passport.tag_stock")
 
@@ -876,10 +879,10 @@ def test_the_database_itself_refuses_rows_that_would_break_a_promise(
 
 def test_the_day_of_a_carried_over_order_stays_its_own(here: World) -> None:
     here.register(order("A1", day=DAY_BEFORE), days=(DAY_BEFORE,))
-    here.ledger.plan_run(plan(scheduled=True))
+    here.runs.plan_run(plan(scheduled=True))
     here.open(attempt_of())
     here.served(attempt_of(), "A1")
-    assert here.ledger.day_standings(DAY_BEFORE) == {"A1": (R.RESERVED, None)}
+    assert here.runs.orders_of_day(DAY_BEFORE) == {"A1": (R.RESERVED, None)}
     assert here.one("select business_day from passport_ops.reservation") == date(2026, 11, 21)
 
 
@@ -905,7 +908,7 @@ def lapsed_with_an_unread_answer(here: World) -> tuple[RunStart, Intent]:
     intent = here.intend(run, "A1")
     here.ledger.keep_answers({intent.attempt_id: RAW})
     here.end_leases()
-    here.rows.execute(reset_sql("lapse_calls"), {"tag": "gift"})
+    lapse_calls_of_tag(here.rows, "gift")
     assert here.state("A1") is R.UNKNOWN
     return run, intent
 
@@ -922,7 +925,7 @@ def test_an_unread_answer_is_read_before_its_lapsed_order_is_called_again(here: 
 def test_a_close_does_not_erase_an_answer_that_nobody_has_read(here: World) -> None:
     _, intent = lapsed_with_an_unread_answer(here)
     resolve(here.rows, "A1", Action.CLOSE, "no link for this one")
-    left = here.ledger.left_answers()
+    left = here.ledger.unread_answers()
     assert left == [intent.attempt_id]
     assert list(here.ledger.kept_answers(left)) == left
     here.ledger.settle({intent.attempt_id: a_link("77")})

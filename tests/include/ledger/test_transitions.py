@@ -1,4 +1,4 @@
-"""The design's table of a reservation's life, row by row, without a database."""
+"""The rules of docs/lifecycle.md, row by row, without a database."""
 
 from typing import Any
 
@@ -15,6 +15,8 @@ from include.ledger.transitions import (
     TagStanding,
     next_step,
     settle_link,
+    state_after,
+    state_after_unknown,
 )
 from include.outcomes import AttemptOutcome
 
@@ -23,9 +25,9 @@ R, P, A = ReservationState, PassportState, AttemptOutcome
 
 def step(*, calls_free: int = 1, own_calls: int = 0, **standing: Any) -> Step:
     """What an order may do that waits in an open run under an open tag, unless said otherwise."""
-    order = {"state": R.PENDING, "lease_left": 0.0, "holds_on_unknown": False, "calls_used": 0}
+    order = {"state": R.PENDING, "calls_used": 0}
     run = {"stopped": False, "opened": True, "max_calls_per_order": 2}
-    tag = {"resetting": False, "locked": False, "resting": False, "has_spare": False}
+    tag = {"resetting": False, "locked": False, "empty": False, "has_spare": False}
     for known in (order, run, tag):
         known.update({name: standing.pop(name) for name in list(standing) if name in known})
     assert not standing
@@ -65,23 +67,20 @@ def test_no_spare_is_given_to_an_order_that_wants_none(state: ReservationState) 
 @pytest.mark.parametrize(
     ("standing", "expected"),
     [
-        ({"state": R.UNKNOWN, "holds_on_unknown": True}, Step.DONE),
-        ({"state": R.UNKNOWN, "holds_on_unknown": True, "has_spare": True}, Step.DONE),
-        ({"state": R.PENDING, "holds_on_unknown": True}, Step.CALL),
         ({"resetting": True, "has_spare": True}, Step.RESETTING),
         ({"resetting": True, "locked": True}, Step.RESETTING),
         ({"locked": True, "has_spare": True}, Step.WAIT),
         ({"has_spare": True, "stopped": True}, Step.USE_SPARE),
-        ({"has_spare": True, "resting": True}, Step.USE_SPARE),
+        ({"has_spare": True, "empty": True}, Step.USE_SPARE),
         ({"has_spare": True, "calls_used": 2}, Step.USE_SPARE),
         ({"has_spare": True, "calls_free": 0}, Step.USE_SPARE),
         ({"calls_used": 1}, Step.CALL),
         ({"calls_used": 2}, Step.EXHAUSTED),
         ({"calls_used": 2, "stopped": True}, Step.EXHAUSTED),
         ({"stopped": True}, Step.STOPPED),
-        ({"stopped": True, "resting": True}, Step.STOPPED),
-        ({"resting": True}, Step.REST),
-        ({"resting": True, "calls_free": 0}, Step.REST),
+        ({"stopped": True, "empty": True}, Step.STOPPED),
+        ({"empty": True}, Step.TAG_EMPTY),
+        ({"empty": True, "calls_free": 0}, Step.TAG_EMPTY),
         ({"calls_free": 0}, Step.WAIT),
         ({"calls_free": -3}, Step.WAIT),
         ({"opened": False}, Step.CALL),
@@ -91,6 +90,17 @@ def test_no_spare_is_given_to_an_order_that_wants_none(state: ReservationState) 
 )
 def test_what_stands_against_a_call(standing: dict[str, Any], expected: Step) -> None:
     assert step(**standing) is expected
+
+
+@pytest.mark.parametrize(("holds", "expected"), [(False, R.UNKNOWN), (True, R.HELD)])
+def test_after_an_unknown_outcome_the_campaign_says_whether_the_order_asks_again(
+    holds: bool, expected: ReservationState
+) -> None:
+    assert state_after_unknown(holds) is expected
+    assert state_after(A.UNKNOWN, holds_on_unknown=holds) is expected
+    assert state_after(A.REDIRECTED, holds_on_unknown=holds) is expected
+    assert state_after(A.THROTTLED, holds_on_unknown=holds) is R.PENDING
+    assert state_after(A.UNREADABLE, holds_on_unknown=holds) is R.HELD
 
 
 def answered(**fields: Any) -> Answered:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import count
 from pathlib import Path
 from threading import Event
@@ -18,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from include.campaigns import Campaign, ResetPolicy
+from include.ledger import leases
 from include.ledger.states import TagState
 from include.nmp.client import NmpClient
 from include.nmp.connection import NmpConnection
@@ -702,21 +704,27 @@ def test_a_reset_that_is_killed_before_any_of_its_statements_is_finished_by_the_
         tag, statements = f"tag-{number}", count(1)
         stale_tag(rows, tag)
 
-        def dies(name: str, statements: Iterator[int] = statements, last: int = number) -> LiteralString:
+        def dies(
+            name: str,
+            statements: Iterator[int] = statements,
+            last: int = number,
+            read: Callable[[str], LiteralString] = reset_sql,
+        ) -> LiteralString:
             if next(statements) == last:
                 died_at.append(name)
                 raise Killed
-            return reset_sql(name)
+            return read(name)
 
         with monkeypatch.context() as patch, suppress(Killed):
             patch.setattr(resetting, "sql", dies)
+            patch.setattr(leases, "sql", partial(dies, read=ledger_sql))
             reset(rows, Asked(), tag)
             break
         assert reset(rows, Asked(), tag) == ResetDone(nmp_count=7, orders_reset=2, orders_requeued=0, spares_ended=0)
         assert tag_of(rows, tag) == ("open", 1, True)
     assert died_at == [
         *("lock_tag", "close_tag", "under_way", "intend"),
-        *("own", "lapse_calls", "seconds_to_wait"),
+        *("own", "lock_lapsed_orders", "seconds_to_wait"),
         *("finish", "own"),
         *("lock_tag", "take_back", "end_passports", "next_epoch", "finish"),
     ]

@@ -1,4 +1,4 @@
--- Where the orders of a business day stand.
+-- The state of the orders of a business day.
 select
     order_key,
     state,

@@ -1,4 +1,4 @@
--- A run attempt's unknown outcomes and duplicates, its opening and its stop: the first reason stands.
+-- The unknown outcomes and duplicates of a run's start, its opening and its stop: the first reason is kept.
 update passport_ops.run_attempt as tried
 set
     unknown_count = tried.unknown_count + %(unknown)s,

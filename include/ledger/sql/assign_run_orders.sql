@@ -1,6 +1,6 @@
--- The unserved orders of the run's day and, for a scheduled run, those carried over, oldest first: one task each up to
--- the limit, else dealt round among the slices. A held order waits for a person, so no task serves it. Inserted by key,
--- for each row shares its order, and all writers lock orders by key.
+-- The orders of the run's day that runs ask for and, for a scheduled run, those carried over, oldest first: one task each
+-- up to the limit, else taken in turn by the slices. Inserted by key: each row shares its order, and all writers lock
+-- orders by key.
 with unserved as (
     select
         order_key,
@@ -8,7 +8,7 @@ with unserved as (
         count(*) over () as orders
     from passport_ops.reservation
     where
-        state in ('pending', 'calling', 'out_of_stock', 'unknown')
+        state = any(%(asked_by_runs)s::text[])
         and (%(campaigns)s::text[] is null or campaign = any(%(campaigns)s::text[]))
         and (
             business_day = %(business_day)s

@@ -1,7 +1,4 @@
--- Where some orders stand.
-select
-    order_key,
-    state,
-    reason
+-- Those of some orders that the ledger knows.
+select order_key
 from passport_ops.reservation
 where order_key = any(%(order_keys)s::text[]);

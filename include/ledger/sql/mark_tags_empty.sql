@@ -1,4 +1,4 @@
--- The NMP said that these tags are empty: this run attempt asks them no more.
+-- The NMP said that these tags are empty: this start of the run asks them no more.
 insert into passport_ops.resting_tag (run_id, run_started_at, tag)
 select
     %(run_id)s,

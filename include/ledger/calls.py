@@ -1,0 +1,52 @@
+"""The ledger as an engine that calls the NMP needs it: intents before calls, answers after them."""
+
+from collections.abc import Mapping, Sequence
+
+from include.ledger import granting, raw_answers, settling
+from include.ledger.granting import Caller, Grant
+from include.ledger.run_starts import RunStart
+from include.ledger.session import LedgerSession
+from include.ledger.settling import Settled
+from include.nmp.answers import RawAnswer, Reading
+from include.warehouse.database import Connect, Connection
+
+
+class CallLedger(LedgerSession):
+    """Commits intents and answers for one ``caller``; each method is one transaction. See ``LedgerSession``."""
+
+    def __init__(self, connect: Connect, caller: Caller) -> None:
+        super().__init__(connect)
+        self._caller = caller
+
+    def _prepare(self, connection: Connection) -> None:
+        raw_answers.prepare(connection)
+
+    def grant(self, run: RunStart, order_keys: Sequence[str], *, slots: int) -> Grant:
+        """Commit the intents of at most ``slots`` calls for these orders; see ``granting.grant``."""
+        with self.transaction() as connection:
+            return granting.grant(connection, self._caller, run, order_keys, slots=slots)
+
+    def disown(self, under_way: Sequence[int]) -> int:
+        """Free the orders of intents that this caller does not know of; see ``granting.disown``."""
+        with self.transaction() as connection:
+            return granting.disown(connection, self._caller, under_way)
+
+    def keep_answers(self, answers: Mapping[int, RawAnswer]) -> None:
+        """Commit raw answers, by attempt, before anybody reads them; see ``raw_answers.keep_answers``."""
+        with self.transaction() as connection:
+            raw_answers.keep_answers(connection, answers)
+
+    def kept_answers(self, attempt_ids: Sequence[int]) -> dict[int, RawAnswer]:
+        """Give raw answers that a dead process wrote and did not read, by attempt."""
+        with self.transaction() as connection:
+            return raw_answers.kept_answers(connection, attempt_ids)
+
+    def unread_answers(self, most: int = 500) -> list[int]:
+        """Give attempts whose lease is over and whose raw answer nobody has read; at most ``most``."""
+        with self.transaction() as connection:
+            return [attempt_id for _, attempt_id in raw_answers.unread_answers(connection, most=most)]
+
+    def settle(self, readings: Mapping[int, Reading]) -> list[Settled]:
+        """Write what answers mean, by attempt, and erase the raw ones; see ``settling.settle``."""
+        with self.transaction() as connection:
+            return settling.settle(connection, readings)

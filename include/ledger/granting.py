@@ -1,0 +1,373 @@
+"""Grants: the intents of calls, committed before the calls leave, and why the other orders get none now.
+
+One grant is one transaction. It takes the grant lock, then its orders, then shares its tags, and waits only for the
+first of these; ``docs/lifecycle.md`` says why.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from include.ledger.leases import LEASE_ENDED, lapse_attempts
+from include.ledger.moves import Move, assign_spares, write_moves
+from include.ledger.raw_answers import unread_answers
+from include.ledger.run_starts import RunStart, count_outcomes, lock_grants
+from include.ledger.session import NeverPlannedError
+from include.ledger.states import UNSERVED, ReservationState, TagState
+from include.ledger.transitions import (
+    OrderStanding,
+    RunStanding,
+    Step,
+    TagStanding,
+    next_step,
+    state_after_unknown,
+)
+from include.outcomes import MEANINGS
+from include.sql_files import sql_of
+from include.warehouse.database import Connection, read_rows
+
+sql = sql_of(__package__)
+
+USES_BUDGET = [outcome.value for outcome, meaning in MEANINGS.items() if meaning.uses_budget]
+MAX_SPARES_PER_GRANT = 500
+_MAY_HAVE_AN_ANSWER = frozenset(UNSERVED) - {ReservationState.CALLING}
+
+
+@dataclass(frozen=True)
+class Intent:
+    """A committed intent: this call, and no other, may leave now."""
+
+    attempt_id: int
+    order_key: str
+    tag: str
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """No call for this order now: ``step`` says why, ``state`` and ``reason`` describe the order.
+
+    ``wait`` is how many seconds a lease still runs.
+    """
+
+    order_key: str
+    step: Step
+    state: ReservationState
+    reason: str | None = None
+    wait: float = 0.0
+
+
+@dataclass(frozen=True)
+class Grant:
+    """What a grant gave: intents to call, refusals, and calls whose raw answer a dead process left unread."""
+
+    intents: list[Intent] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+    unread: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks for grants: its name in the attempts, and its settings.
+
+    ``lease_seconds`` is how long nobody takes over an order that is being called for; ``concurrency`` is how many calls
+    may be under way at once, over all runs and processes.
+    """
+
+    name: str
+    lease_seconds: float
+    concurrency: int
+
+
+def grant(connection: Connection, caller: Caller, run: RunStart, order_keys: Sequence[str], *, slots: int) -> Grant:
+    """Commit the intents of at most ``slots`` calls for these orders, and say of the others why not now.
+
+    Orders that somebody else is writing at this moment come back as ``Step.WAIT``. The caller ends the transaction.
+    Raises ``LedgerError`` for a run that was never planned.
+    """
+    connection.execute(sql("add_run_start"), run.key)
+    lock_grants(connection)
+    start = _start(connection, run)
+    orders = {order.order_key: order for order in _lock_orders(connection, order_keys)}
+    known = _known(connection, set(order_keys) - orders.keys()) | orders.keys()
+    unread = _unread_answers(connection, orders)
+    if _lapse(connection, orders, unread):  # they count, and may have stopped the run
+        start = _start(connection, run)
+    decisions = _Decisions(connection, run, start, orders, calls_free=min(slots, caller.concurrency - start.calls))
+    granted = Grant(unread=sorted(unread.values()))
+    for key in order_keys:
+        if key not in known:
+            reason = "the ledger does not know this order"
+            granted.refusals.append(Refusal(key, Step.NO_SUCH_ORDER, ReservationState.CANCELLED, reason))
+        elif key not in orders or key in unread:
+            granted.refusals.append(Refusal(key, Step.WAIT, ReservationState.PENDING))
+        elif refusal := decisions.decide(orders[key]):
+            granted.refusals.append(refusal)
+    granted.intents.extend(decisions.write(caller))
+    return granted
+
+
+def disown(connection: Connection, caller: Caller, under_way: Sequence[int]) -> int:
+    """Free the orders of intents that were committed for this caller without its knowledge; give their number.
+
+    For after a connection broke: whether its last commit happened is unknown, and a call that nobody knows of was never
+    sent. ``under_way`` are the attempts that this caller does know of.
+    """
+    # The grant lock waits for what the broken connection may still be committing.
+    lock_grants(connection)
+    freed = read_rows(connection, _Freed, sql("disown_attempts"), {"caller": caller.name, "under_way": list(under_way)})
+    connection.execute(
+        sql("free_orders"),
+        {"order_keys": [order.order_key for order in freed], "fences": [order.fence for order in freed]},
+    )
+    return len(freed)
+
+
+@dataclass(frozen=True)
+class _Freed:
+    order_key: str
+    fence: int
+
+
+@dataclass(frozen=True)
+class _Start:
+    """A run's start as the grant lock finds it; ``calls`` are under way in all, ``own_calls`` of them are its own."""
+
+    stop_reason: str | None
+    opened: bool
+    max_calls_per_order: int
+    calls: int
+    own_calls: int
+
+
+@dataclass
+class _Order:
+    """An order that wants a link, locked."""
+
+    order_key: str
+    state: ReservationState
+    reason: str | None
+    fence: int
+    tag: str
+    holds_on_unknown: bool
+    lease_left: float
+    moved: bool = False  # its state is not yet the one in the database
+
+    def __post_init__(self) -> None:
+        self.state = ReservationState(self.state)
+        if self.state is ReservationState.UNKNOWN:  # its campaign may have changed its mind
+            self.move_to(state_after_unknown(self.holds_on_unknown))
+
+    def move_to(self, state: ReservationState, reason: str | None = None) -> None:
+        self.moved = self.moved or state is not self.state
+        self.state, self.reason = state, reason or self.reason
+
+
+@dataclass
+class _Tag:
+    """A tag that orders of this grant want."""
+
+    epoch: int = 0
+    locked: bool = True
+    resetting: bool = False
+    empty: bool = False
+    spares: list[int] = field(default_factory=list)
+
+    def standing(self) -> TagStanding:
+        return TagStanding(resetting=self.resetting, locked=self.locked, empty=self.empty, has_spare=bool(self.spares))
+
+
+@dataclass(frozen=True)
+class _SharedTag:
+    tag: str
+    state: str
+    epoch: int
+
+
+@dataclass(frozen=True)
+class _Spare:
+    passport_id: int
+    tag: str
+
+
+@dataclass(frozen=True)
+class _Call:
+    order_key: str
+    attempt_id: int
+
+
+@dataclass(frozen=True)
+class _Budget:
+    order_key: str
+    calls: int
+
+
+@dataclass(frozen=True)
+class _WantedCall:
+    """An intent that is decided and not yet written."""
+
+    order_key: str
+    tag: str
+    epoch: int
+    fence: int
+
+
+def _start(connection: Connection, run: RunStart) -> _Start:
+    found = read_rows(connection, _Start, sql("run_start"), run.key)
+    if not found:
+        raise NeverPlannedError(run.run_id)
+    return found[0]
+
+
+def _lock_orders(connection: Connection, order_keys: Sequence[str]) -> list[_Order]:
+    return read_rows(connection, _Order, sql("lock_orders"), {"order_keys": list(order_keys)})
+
+
+def _known(connection: Connection, order_keys: set[str]) -> set[str]:
+    """Give those of the orders that the ledger knows: somebody else is writing them at this moment."""
+    if not order_keys:
+        return set()
+    return set(
+        read_rows(connection, lambda order_key: order_key, sql("known_orders"), {"order_keys": sorted(order_keys)})
+    )
+
+
+def _unread_answers(connection: Connection, orders: dict[str, _Order]) -> dict[str, int]:
+    """Give the attempts, by order, whose lease ended and whose raw answer nobody has read.
+
+    Whoever gave up such a call may have left its answer unread: a grant, a reset, an extraction, a person.
+    """
+    given_up = [key for key, order in orders.items() if order.state in _MAY_HAVE_AN_ANSWER]
+    asking = [*given_up, *_lease_over(orders)]
+    return dict(unread_answers(connection, asking)) if asking else {}
+
+
+def _lapse(connection: Connection, orders: dict[str, _Order], unread: dict[str, int]) -> bool:
+    """Give up the calls whose lease ended without an answer; give whether there were any."""
+    lapsed = [key for key in _lease_over(orders) if key not in unread]
+    for run, unknown in Counter(lapse_attempts(connection, lapsed)).items():
+        count_outcomes(connection, run, unknown=unknown)
+    for key in lapsed:
+        orders[key].move_to(state_after_unknown(orders[key].holds_on_unknown), LEASE_ENDED)
+    return bool(lapsed)
+
+
+def _lease_over(orders: dict[str, _Order]) -> list[str]:
+    return [key for key, order in orders.items() if order.state is ReservationState.CALLING and order.lease_left <= 0]
+
+
+class _Decisions:
+    """Decides for one order after the other, then writes all at once."""
+
+    def __init__(
+        self, connection: Connection, run: RunStart, start: _Start, orders: dict[str, _Order], *, calls_free: int
+    ) -> None:
+        self._connection = connection
+        self._run = run
+        self._start = start
+        self._calls_free = calls_free
+        self._own_calls = start.own_calls
+        self._calls_used = _calls_used(connection, run, list(orders))
+        self._tags = _tags(connection, run, sorted({order.tag for order in orders.values()}))
+        self._wanted: list[_WantedCall] = []
+        self._spares: dict[str, int] = {}
+        self._moves: list[Move] = []
+
+    def decide(self, order: _Order) -> Refusal | None:
+        """Decide for one order; give the refusal where it gets no call."""
+        tag = self._tags[order.tag]
+        step = next_step(
+            OrderStanding(order.state, self._calls_used.get(order.order_key, 0)),
+            RunStanding(
+                stopped=self._start.stop_reason is not None,
+                opened=self._start.opened,
+                max_calls_per_order=self._start.max_calls_per_order,
+            ),
+            tag.standing(),
+            calls_free=self._calls_free,
+            own_calls=self._own_calls,
+        )
+        if step is Step.CALL:
+            self._calls_free, self._own_calls = self._calls_free - 1, self._own_calls + 1
+            self._wanted.append(_WantedCall(order.order_key, order.tag, tag.epoch, order.fence + 1))
+            self._move(order, ReservationState.CALLING, None)
+            return None
+        if step is Step.USE_SPARE:
+            spare = self._spares[order.order_key] = tag.spares.pop()
+            self._move(order, ReservationState.RESERVED, None, spare)
+            return Refusal(order.order_key, Step.DONE, ReservationState.RESERVED)
+        refusal = self._refuse(order, step)
+        if order.moved or refusal.state is not order.state:
+            self._move(order, refusal.state, refusal.reason)
+        return refusal
+
+    def write(self, caller: Caller) -> list[Intent]:
+        """Write what was decided; give the intents."""
+        if self._spares:
+            assign_spares(self._connection, self._spares)
+        write_moves(self._connection, self._moves, lease_seconds=caller.lease_seconds)
+        if not self._wanted:
+            return []
+        written = read_rows(
+            self._connection,
+            _Call,
+            sql("insert_attempts"),
+            {
+                **self._run.key,
+                "caller": caller.name,
+                "lease_seconds": caller.lease_seconds,
+                "order_keys": [call.order_key for call in self._wanted],
+                "tags": [call.tag for call in self._wanted],
+                "epochs": [call.epoch for call in self._wanted],
+                "fences": [call.fence for call in self._wanted],
+            },
+        )
+        tag_of = {call.order_key: call.tag for call in self._wanted}
+        return [Intent(call.attempt_id, call.order_key, tag_of[call.order_key]) for call in written]
+
+    def _move(self, order: _Order, state: ReservationState, reason: str | None, passport_id: int | None = None) -> None:
+        self._moves.append(Move(order.order_key, state, reason, order.fence + 1, passport_id, self._run.run_id))
+
+    def _refuse(self, order: _Order, step: Step) -> Refusal:
+        """Say why an order gets no call now, and the state it has then."""
+        state, reason = order.state, order.reason
+        if step is Step.TAG_EMPTY:
+            state, reason = ReservationState.OUT_OF_STOCK, f"tag {order.tag} is empty"
+        elif step is Step.RESETTING:
+            reason = f"tag {order.tag} is being reset"
+        elif step is Step.STOPPED:
+            reason = self._start.stop_reason
+        elif step is Step.EXHAUSTED:
+            reason = reason or f"{self._calls_used[order.order_key]} calls gave it nothing"
+        wait = order.lease_left if step is Step.LEASED else 0.0
+        return Refusal(order.order_key, step, state, reason, wait)
+
+
+def _calls_used(connection: Connection, run: RunStart, order_keys: list[str]) -> dict[str, int]:
+    parameters = {**run.key, "order_keys": order_keys, "outcomes": USES_BUDGET}
+    return {row.order_key: row.calls for row in read_rows(connection, _Budget, sql("call_budgets"), parameters)}
+
+
+def _tags(connection: Connection, run: RunStart, names: list[str]) -> dict[str, _Tag]:
+    """Share the rows of these tags, and read what a grant must know of them."""
+    tags = {name: _Tag() for name in names}
+    for shared in read_rows(connection, _SharedTag, sql("share_tags"), {"tags": names}):
+        tags[shared.tag] = _Tag(shared.epoch, locked=False, resetting=shared.state == TagState.RESETTING)
+    if locked := [name for name, tag in tags.items() if tag.locked]:
+        for (name,) in connection.execute(sql("resetting_tags"), {"tags": locked}):
+            tags[name].resetting = True
+    for (name,) in connection.execute(sql("empty_tags"), {**run.key, "tags": names}):
+        tags[name].empty = True
+    usable = {name: tag for name, tag in tags.items() if not tag.locked and not tag.resetting}
+    spares = read_rows(
+        connection,
+        _Spare,
+        sql("lock_spares"),
+        {
+            "tags": list(usable),
+            "epochs": [tag.epoch for tag in usable.values()],
+            "most": MAX_SPARES_PER_GRANT,
+        },
+    )
+    for spare in spares:
+        tags[spare.tag].spares.append(spare.passport_id)
+    return tags

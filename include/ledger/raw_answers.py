@@ -1,0 +1,64 @@
+"""Raw answers: committed before anybody reads them, erased once they are read."""
+
+from collections.abc import Mapping, Sequence
+
+from include.nmp.answers import CallFailure, RawAnswer
+from include.outcomes import MEANINGS, AttemptOutcome
+from include.sql_files import sql_of
+from include.warehouse.database import Connection, read_rows
+
+sql = sql_of(__package__)
+
+
+def prepare(connection: Connection) -> None:
+    """Make the temporary tables into which answers and links are copied; once for each connection."""
+    with connection.transaction():
+        connection.execute(sql("staging"))
+
+
+def keep_answers(connection: Connection, answers: Mapping[int, RawAnswer]) -> None:
+    """Write raw answers, by attempt, before anybody reads them. Writing one twice is writing it once."""
+    with connection.cursor() as cursor, cursor.copy(sql("copy_answers")) as copy:
+        copy.set_types(["int8", "int4", "bytea", "text", "text", "text"])
+        for attempt_id, raw in answers.items():
+            failure = raw.failure.value if raw.failure else None
+            # A header may hold what a text column cannot, and nothing may keep an answer from being kept.
+            retry_after = ascii(raw.retry_after)[1:-1] if raw.retry_after is not None else None
+            copy.write_row((attempt_id, raw.status, raw.body, retry_after, failure, raw.error))
+    connection.execute(sql("keep_answers"))
+
+
+def kept_answers(connection: Connection, attempt_ids: Sequence[int]) -> dict[int, RawAnswer]:
+    """Give raw answers that a dead process wrote and did not read, by attempt."""
+    parameters = {"attempt_ids": list(attempt_ids)}
+    return dict(read_rows(connection, _kept_answer, sql("read_answers"), parameters))
+
+
+def _kept_answer(
+    attempt_id: int,
+    status: int | None,
+    body: bytes | None,
+    retry_after: str | None,
+    failure: str | None,
+    error: str | None,
+) -> tuple[int, RawAnswer]:
+    kind = CallFailure(failure) if failure else None
+    return attempt_id, RawAnswer(status, bytes(body or b""), retry_after, kind, error or "")
+
+
+def unread_answers(
+    connection: Connection, order_keys: Sequence[str] | None = None, most: int | None = None
+) -> list[tuple[str, int]]:
+    """Give order and attempt of calls whose lease is over and whose raw answer nobody has read, oldest first.
+
+    ``order_keys`` are the orders to look at (``None``: all), ``most`` how many calls to give (``None``: all).
+    """
+    parameters = {"order_keys": None if order_keys is None else list(order_keys), "most": most}
+    return [(order_key, attempt_id) for order_key, attempt_id in connection.execute(sql("unread_answers"), parameters)]
+
+
+def erase_answers(connection: Connection, outcomes: Mapping[int, AttemptOutcome]) -> None:
+    """Erase raw answers that were read, by attempt; those that are kept for a person stay."""
+    read = [attempt_id for attempt_id, outcome in outcomes.items() if not MEANINGS[outcome].keeps_raw]
+    if read:
+        connection.execute(sql("erase_answers"), {"attempt_ids": read})

@@ -1,0 +1,155 @@
+"""The ledger as a run's tasks need it: take an extraction in, assign orders to mapped tasks, see how a day came out."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from itertools import chain, islice
+from typing import TYPE_CHECKING
+
+from include.ledger.registering import Registered, register
+from include.ledger.session import LedgerSession, NeverPlannedError
+from include.ledger.states import ASKED_BY_RUNS, UNSERVED, ReservationState
+from include.sql_files import sql_of
+from include.warehouse.database import database_now, read_rows
+
+if TYPE_CHECKING:
+    from include.orders import CheckedOrder
+
+sql = sql_of(__package__)
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What a run sets out to serve; the limits are those of the Trigger form."""
+
+    run_id: str
+    business_day: date
+    scheduled: bool
+    per_order_limit: int
+    max_tasks: int
+    max_calls_per_order: int
+    max_unknown_per_run: int
+    max_duplicates_per_run: int
+    campaigns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """How a run's orders were assigned: one label per mapped task."""
+
+    sliced: bool
+    orders: int
+    labels: list[str]
+
+
+@dataclass(frozen=True)
+class _Shape:
+    sliced: bool
+    orders: int
+
+
+@dataclass(frozen=True)
+class _Task:
+    orders: int
+    order_key: str
+
+
+@dataclass(frozen=True)
+class _OrderOfTask:
+    sliced: bool
+    order_key: str | None
+
+
+class RunLedger(LedgerSession):
+    """Plans and checks runs; each method is one transaction. See ``LedgerSession``."""
+
+    def now(self) -> datetime:
+        """Give the time by the database's clock."""
+        with self.transaction() as connection:
+            return database_now(connection)
+
+    def unserved_days(self, business_day: date) -> list[date]:
+        """Give the days before ``business_day`` whose orders still wait and may still be served then, oldest first."""
+        with self.transaction() as connection:
+            parameters = {"business_day": business_day, "unserved": UNSERVED}
+            return [day for (day,) in connection.execute(sql("unserved_days"), parameters)]
+
+    def register(
+        self,
+        rows: "Iterable[CheckedOrder]",
+        *,
+        run_id: str,
+        days_read: Sequence[date],
+        pool_sizes: Mapping[str, int | None],
+        began_at: datetime | None = None,
+    ) -> Registered:
+        """Take in an extraction: new keys wait for a link, unserved keys of these days that are gone are cancelled.
+
+        ``rows`` are read to their end inside the transaction, which locks no row of the ledger meanwhile and keeps none
+        of them in memory. ``pool_sizes`` gives the size of each campaign's pools; ``began_at`` when the extraction
+        began to read (``now``): what another run wrote since may be newer than it, and stays.
+        """
+        rows = iter(rows)
+        first = list(islice(rows, 1))  # the shop's database may take long for it: the transaction begins afterwards
+        with self.transaction() as connection:
+            return register(
+                connection,
+                chain(first, rows),
+                run_id=run_id,
+                days_read=days_read,
+                pool_sizes=pool_sizes,
+                began_at=began_at,
+            )
+
+    def plan_run(self, plan: RunPlan) -> PlannedRun:
+        """Assign a run's unserved orders to its mapped tasks and give one label per task; done again, assign anew."""
+        parameters = {
+            "run_id": plan.run_id,
+            "business_day": plan.business_day,
+            "scheduled": plan.scheduled,
+            "per_order_limit": plan.per_order_limit,
+            "max_tasks": plan.max_tasks,
+            "max_calls_per_order": plan.max_calls_per_order,
+            "max_unknown_per_run": plan.max_unknown_per_run,
+            "max_duplicates_per_run": plan.max_duplicates_per_run,
+            "campaigns": list(plan.campaigns) or None,
+            "asked_by_runs": ASKED_BY_RUNS,
+        }
+        with self.transaction() as connection:
+            for statement in ("save_run", "clear_run_orders", "assign_run_orders"):
+                connection.execute(sql(statement), parameters)
+            [shape] = read_rows(connection, _Shape, sql("finish_run"), parameters)
+            tasks = read_rows(connection, _Task, sql("task_labels"), parameters)
+        labels = [task.order_key for task in tasks]
+        if shape.sliced:
+            labels = [f"slice {n} of {len(tasks)}: {task.orders} orders" for n, task in enumerate(tasks, start=1)]
+        return PlannedRun(shape.sliced, shape.orders, labels)
+
+    def is_sliced(self, run_id: str) -> bool:
+        """Whether each task of the run serves a slice of orders. Raises ``LedgerError`` for a run never planned."""
+        with self.transaction() as connection:
+            row = connection.execute(sql("run_shape"), {"run_id": run_id}).fetchone()
+        if row is None:
+            raise NeverPlannedError(run_id)
+        return bool(row[0])
+
+    def orders_of_task(self, run_id: str, task_index: int) -> tuple[bool, list[str]]:
+        """Whether a run is sliced, and the order keys of its mapped task of this index, oldest first.
+
+        No keys where the run, planned again, no longer has the task. Raises as ``is_sliced`` does.
+        """
+        with self.transaction() as connection:
+            parameters = {"run_id": run_id, "task_index": task_index}
+            rows = read_rows(connection, _OrderOfTask, sql("orders_of_task"), parameters)
+        if not rows:
+            raise NeverPlannedError(run_id)
+        return rows[0].sliced, [row.order_key for row in rows if row.order_key is not None]
+
+    def orders_of_day(
+        self, business_day: date, campaigns: Sequence[str] = ()
+    ) -> dict[str, tuple[ReservationState, str | None]]:
+        """Give state and reason of every order of a business day; of some campaigns only, where any are named."""
+        parameters = {"business_day": business_day, "campaigns": list(campaigns) or None}
+        with self.transaction() as connection:
+            found = connection.execute(sql("orders_of_day"), parameters).fetchall()
+        return {order_key: (ReservationState(state), reason) for order_key, state, reason in found}

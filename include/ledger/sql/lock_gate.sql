@@ -1,4 +1,0 @@
--- Grants, stops and rests happen one after another.
-select one
-from passport_ops.gate
-for update;

@@ -1,0 +1,23 @@
+-- A start of a run, and how many calls are under way, read after the grant lock is taken. Calls count, not orders: an
+-- order may have been served by a late link while its next call is still under way.
+with under_way as (
+    select
+        run_id,
+        run_started_at
+    from passport_ops.attempt
+    where outcome is null and lease_until > clock_timestamp()
+)
+
+select
+    started.stop_reason,
+    planned.max_calls_per_order,
+    started.opened_at is not null as opened,
+    (select count(*) from under_way) as calls,
+    (
+        select count(*)
+        from under_way
+        where under_way.run_id = %(run_id)s and under_way.run_started_at = %(run_started_at)s
+    ) as own_calls
+from passport_ops.run_attempt as started
+inner join passport_ops.run as planned on started.run_id = planned.run_id
+where started.run_id = %(run_id)s and started.run_started_at = %(run_started_at)s;

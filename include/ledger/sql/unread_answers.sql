@@ -1,0 +1,12 @@
+-- Calls whose lease is over and whose raw answer nobody has read: those of some orders, or of all where none is named.
+select
+    call.order_key,
+    call.attempt_id
+from passport_ops.answer as unread
+inner join passport_ops.attempt as call on unread.attempt_id = call.attempt_id
+where
+    (%(order_keys)s::text[] is null or call.order_key = any(%(order_keys)s::text[]))
+    and (call.outcome is null or call.outcome = 'unknown')
+    and call.lease_until <= clock_timestamp()
+order by call.attempt_id
+limit %(most)s;
