@@ -3,7 +3,7 @@ import re
 import pytest
 
 from include.attention.deciding import NEED_A_PERSON, TARGETS
-from include.ledger.states import SERVED, UNSERVED, PassportState, ReservationState, TagState
+from include.ledger.states import ASKED_BY_RUNS, SERVED, UNSERVED, PassportState, ReservationState, TagState
 from include.ledger.transitions import FINAL, STATE_AFTER, Answered, Holder, settle_link
 from include.outcomes import MEANINGS, AttemptOutcome
 from tests.docs.pages import PROJECT, column, rows_below, text_of
@@ -29,7 +29,8 @@ def test_the_groups_of_a_state_are_those_of_the_code(row: dict[str, str]) -> Non
     state = ReservationState(row["state"])
     assert row["waits for a link"] == ("yes" if state in UNSERVED else "")
     assert row["counts as served"] == ("yes" if state in SERVED else "")
-    assert (row["a run can ask for it"] == "") == (state in FINAL)
+    assert (row["a run can ask for it"] != "") == (state in ASKED_BY_RUNS)
+    assert (state in FINAL) == (state not in ASKED_BY_RUNS)
 
 
 def test_moves_name_states_of_the_code_and_every_state_but_the_first_is_reached() -> None:

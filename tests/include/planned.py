@@ -198,7 +198,7 @@ class World:
         )
 
     def reset(self, tag: str = "gift", to: str = "reset") -> None:
-        """A reset of a tag, as the design has it: close, wait for the last lease, then all in one transaction."""
+        """A reset of a tag, as docs/lifecycle.md says: close, wait for the last lease, then all in one transaction."""
         self.rows.execute("update passport_ops.tag set state = 'resetting' where tag = %s", [tag])
         self.end_leases()
         with self.rows.transaction():
