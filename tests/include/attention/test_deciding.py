@@ -24,7 +24,7 @@ def order(rows: LedgerRows, key: str = "A1") -> tuple[object, ...]:
 
 
 def keep_answer(rows: LedgerRows, key: str) -> None:
-    """An unreadable answer, kept of a call for the order."""
+    """Add an unreadable answer of a call for the order."""
     attempt_id = rows.attempt(key, "gift", fence=0, lease=-MINUTE, outcome="unreadable")
     rows.do("insert into passport_ops.answer (attempt_id, status, body) values (%s, 200, 'rubbish')", attempt_id)
 

@@ -48,7 +48,7 @@ def order(rows: LedgerRows, key: str) -> tuple[Any, ...]:
 
 
 def taken_back(rows: LedgerRows, key: str, tag: str, certificate: str, *, state: str = "reset") -> None:
-    """An order whose link a reset took back yesterday."""
+    """Add an order whose link a reset took back yesterday."""
     rows.order(key, tag, state)
     rows.passport(tag, certificate, state="ended", order_key=key, age=2 * DAY, end_reason="reset")
 

@@ -1,0 +1,12 @@
+from collections.abc import Iterator
+
+import pytest
+
+from tests.include.ledger_rows import LedgerRows
+
+
+@pytest.fixture
+def rows(warehouse: str) -> Iterator[LedgerRows]:
+    rows = LedgerRows(warehouse)
+    yield rows
+    rows.connection.close()
