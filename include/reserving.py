@@ -76,7 +76,7 @@ class ReserveClient(Protocol):
         """One call; ``deadline`` is on ``time.monotonic``. Never raises for a failure on the way."""
 
     def close(self) -> None:
-        """Ends the connections."""
+        """Close the connections."""
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""The ledger: which order asked the NMP for what, what came back, and whose every passport is."""
+"""The ledger: which order asked the NMP for what, what came back, and which order has which passport."""

@@ -15,10 +15,10 @@ from include.ledger.run_starts import RunStart, count_outcomes, lock_grants
 from include.ledger.session import NeverPlannedError
 from include.ledger.states import UNSERVED, ReservationState, TagState
 from include.ledger.transitions import (
-    OrderStanding,
-    RunStanding,
+    OrderFacts,
+    RunFacts,
     Step,
-    TagStanding,
+    TagFacts,
     next_step,
     state_after_unknown,
 )
@@ -172,8 +172,8 @@ class _Tag:
     empty: bool = False
     spares: list[int] = field(default_factory=list)
 
-    def standing(self) -> TagStanding:
-        return TagStanding(resetting=self.resetting, locked=self.locked, empty=self.empty, has_spare=bool(self.spares))
+    def facts(self) -> TagFacts:
+        return TagFacts(resetting=self.resetting, locked=self.locked, empty=self.empty, has_spare=bool(self.spares))
 
 
 @dataclass(frozen=True)
@@ -276,13 +276,13 @@ class _Decisions:
         """Decide for one order; give the refusal where it gets no call."""
         tag = self._tags[order.tag]
         step = next_step(
-            OrderStanding(order.state, self._calls_used.get(order.order_key, 0)),
-            RunStanding(
+            OrderFacts(order.state, self._calls_used.get(order.order_key, 0)),
+            RunFacts(
                 stopped=self._start.stop_reason is not None,
                 opened=self._start.opened,
                 max_calls_per_order=self._start.max_calls_per_order,
             ),
-            tag.standing(),
+            tag.facts(),
             calls_free=self._calls_free,
             own_calls=self._own_calls,
         )

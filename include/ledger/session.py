@@ -25,7 +25,7 @@ class NeverPlannedError(LedgerError):
 
 
 class LedgerSession:
-    """One connection to the ledger, opened when it is first needed and opened anew after it broke.
+    """One connection to the ledger, opened when it is first needed, and opened again after it broke.
 
     ``connect`` opens the warehouse. Not for two threads at once. Every method raises ``SafeDatabaseError`` when the
     database fails; its text never holds a link.

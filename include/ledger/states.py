@@ -1,13 +1,13 @@
 """The states of the ledger, one enum each.
 
-The values are what stands in the database, so they never change without a migration.
+The database holds these values: change one only with a migration.
 """
 
 from enum import StrEnum
 
 
 class ReservationState(StrEnum):
-    """Where one order key stands; ``passport_ops.reservation.state``."""
+    """The state of one order key; ``passport_ops.reservation.state``."""
 
     PENDING = "pending"  # wants a link, nobody is asking
     CALLING = "calling"  # an intent is committed, its lease may still run

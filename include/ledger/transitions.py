@@ -68,7 +68,7 @@ class Step(StrEnum):
 
 
 @dataclass(frozen=True)
-class OrderStanding:
+class OrderFacts:
     """One order as a grant finds it: its state, and how many calls of its budget are used."""
 
     state: ReservationState
@@ -76,7 +76,7 @@ class OrderStanding:
 
 
 @dataclass(frozen=True)
-class RunStanding:
+class RunFacts:
     """A start of a run as a grant finds it; ``opened`` after its first usable answer."""
 
     stopped: bool
@@ -85,7 +85,7 @@ class RunStanding:
 
 
 @dataclass(frozen=True)
-class TagStanding:
+class TagFacts:
     """A tag as a grant finds it; ``locked`` where somebody else is writing its row right now."""
 
     resetting: bool
@@ -94,7 +94,7 @@ class TagStanding:
     has_spare: bool
 
 
-def next_step(order: OrderStanding, run: RunStanding, tag: TagStanding, *, calls_free: int, own_calls: int) -> Step:
+def next_step(order: OrderFacts, run: RunFacts, tag: TagFacts, *, calls_free: int, own_calls: int) -> Step:
     """Decide what to do for an order that asks for a link.
 
     ``calls_free`` is how many more calls may begin over all runs and processes, ``own_calls`` how many this start of
@@ -107,7 +107,7 @@ def next_step(order: OrderStanding, run: RunStanding, tag: TagStanding, *, calls
     return _step_by_tag(order, run, tag, calls_free=calls_free, own_calls=own_calls)
 
 
-def _step_by_tag(order: OrderStanding, run: RunStanding, tag: TagStanding, *, calls_free: int, own_calls: int) -> Step:
+def _step_by_tag(order: OrderFacts, run: RunFacts, tag: TagFacts, *, calls_free: int, own_calls: int) -> Step:
     if tag.resetting:
         return Step.RESETTING
     if tag.locked:

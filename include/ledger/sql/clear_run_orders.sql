@@ -1,3 +1,3 @@
--- The run is planned anew.
+-- The run is planned again.
 delete from passport_ops.run_order
 where run_id = %(run_id)s;

@@ -9,10 +9,10 @@ from include.ledger.transitions import (
     STATE_AFTER,
     Answered,
     Holder,
-    OrderStanding,
-    RunStanding,
+    OrderFacts,
+    RunFacts,
     Step,
-    TagStanding,
+    TagFacts,
     next_step,
     settle_link,
     state_after,
@@ -31,9 +31,7 @@ def step(*, calls_free: int = 1, own_calls: int = 0, **standing: Any) -> Step:
     for known in (order, run, tag):
         known.update({name: standing.pop(name) for name in list(standing) if name in known})
     assert not standing
-    return next_step(
-        OrderStanding(**order), RunStanding(**run), TagStanding(**tag), calls_free=calls_free, own_calls=own_calls
-    )
+    return next_step(OrderFacts(**order), RunFacts(**run), TagFacts(**tag), calls_free=calls_free, own_calls=own_calls)
 
 
 @pytest.mark.parametrize(
