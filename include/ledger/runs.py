@@ -102,7 +102,7 @@ class RunLedger(LedgerSession):
             )
 
     def plan_run(self, plan: RunPlan) -> PlannedRun:
-        """Assign a run's unserved orders to its mapped tasks and give one label per task; done again, assign them again."""
+        """Assign a run's unserved orders to its mapped tasks and give a label for each; done again, assign them again."""
         parameters = {
             "run_id": plan.run_id,
             "business_day": plan.business_day,
