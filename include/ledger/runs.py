@@ -102,7 +102,7 @@ class RunLedger(LedgerSession):
             )
 
     def plan_run(self, plan: RunPlan) -> PlannedRun:
-        """Assign a run's unserved orders to its mapped tasks and give a label for each; done again, assign them again."""
+        """Assign a run's unserved orders to its mapped tasks, as if for the first time; give a label for each task."""
         parameters = {
             "run_id": plan.run_id,
             "business_day": plan.business_day,

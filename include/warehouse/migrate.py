@@ -1,18 +1,26 @@
 """The warehouse's schema: bring it up to date, and check that it is. ``make migrate`` and ``make check`` call this."""
 
 import logging
+from dataclasses import dataclass
 
 import psycopg
 import sqlalchemy
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from psycopg.rows import dict_row
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from include.sql_files import sql_of
-from include.warehouse.database import Connect, Connection, SafeDatabaseError, open_session, place, safe_error
+from include.warehouse.database import (
+    Connect,
+    Connection,
+    SafeDatabaseError,
+    open_session,
+    place,
+    read_rows,
+    safe_error,
+)
 from include.warehouse.migrations import FOLDER as MIGRATIONS
 from include.warehouse.migrations import GRANTS
 
@@ -45,6 +53,12 @@ def migrate(connect: Connect) -> str:
     return where
 
 
+@dataclass(frozen=True)
+class _Rights:
+    version: str | None
+    may_write: bool
+
+
 def check_warehouse(connect: Connect) -> str:
     """Check that the warehouse is migrated and its role may write; give one sentence, change nothing.
 
@@ -54,18 +68,17 @@ def check_warehouse(connect: Connect) -> str:
     with open_session(connect, application_name="passport-links check") as connection:
         where = place(connection)
         try:
-            with connection.cursor(row_factory=dict_row) as cursor:
-                row = cursor.execute(sql("check_rights")).fetchone() or {}
+            [rights] = read_rows(connection, _Rights, sql("check_rights"))
         except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName) as error:
             raise safe_error(error, f"{where} was never migrated; run `make migrate`") from None
         except psycopg.errors.InsufficientPrivilege as error:
             raise safe_error(
                 error, f"The role may not read the ledger in {where}; grant it passport_pipeline"
             ) from None
-    if row["version"] != newest:
+    if rights.version != newest:
         message = f"{where} is at version {row['version']}, the project at {newest}; run `make migrate`"
         raise SafeDatabaseError(message, sqlstate=None, constraint=None, transient=False)
-    if not row["may_write"]:
+    if not rights.may_write:
         message = f"The role may not write the ledger in {where}; grant it passport_pipeline"
         raise SafeDatabaseError(message, sqlstate="42501", constraint=None, transient=False)
     return f"{where}: migrated to {newest}, may be written"
