@@ -76,7 +76,7 @@ def check_warehouse(connect: Connect) -> str:
                 error, f"The role may not read the ledger in {where}; grant it passport_pipeline"
             ) from None
     if rights.version != newest:
-        message = f"{where} is at version {row['version']}, the project at {newest}; run `make migrate`"
+        message = f"{where} is at version {rights.version}, the project at {newest}; run `make migrate`"
         raise SafeDatabaseError(message, sqlstate=None, constraint=None, transient=False)
     if not rights.may_write:
         message = f"The role may not write the ledger in {where}; grant it passport_pipeline"

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from include.warehouse.database import SafeDatabaseError, open_session
-from include.warehouse.migrate import migrate
+from include.warehouse.migrate import check_warehouse, migrate
 from local.postgres import EmbeddedPostgres
 from passport_airflow.migrate_warehouse import main
 from tests.databases import Database
@@ -290,3 +290,31 @@ def test_the_command_line_takes_airflows_json_form(
     captured = capsys.readouterr()
     assert captured.out.startswith("Migrated the PostgreSQL database test_")
     assert postgres.password not in captured.out + captured.err
+
+
+def test_the_check_says_whether_the_warehouse_is_migrated_and_may_be_written(warehouse: str, database: str) -> None:
+    assert check_warehouse(warehouse).endswith("migrated to 0003, may be written")
+    with pytest.raises(SafeDatabaseError, match="was never migrated; run `make migrate`"):
+        check_warehouse(database)
+
+
+def test_the_check_names_both_versions_of_an_older_warehouse_and_the_next_step(warehouse: str) -> None:
+    do(warehouse, "update passport_ops.alembic_version set version_num = '0001'")
+    with pytest.raises(SafeDatabaseError, match="is at version 0001, the project at 0003; run `make migrate`"):
+        check_warehouse(warehouse)
+
+
+def test_the_check_says_that_the_role_may_only_read(warehouse: str, postgres: EmbeddedPostgres) -> None:
+    do(
+        warehouse,
+        "create role reader login password 'geheim'",
+        "grant usage on schema passport, passport_ops to reader",
+        "grant select on all tables in schema passport_ops, passport to reader",
+    )
+    try:
+        with pytest.raises(
+            SafeDatabaseError, match="The role may not write the ledger in .* grant it passport_pipeline"
+        ):
+            check_warehouse(Database(warehouse.replace(f"postgres:{postgres.password}@", "reader:geheim@")))
+    finally:
+        do(warehouse, "drop owned by reader", "drop role reader")

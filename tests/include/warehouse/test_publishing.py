@@ -8,7 +8,6 @@ import psycopg
 import pytest
 
 from include.warehouse.database import SafeDatabaseError, open_session
-from include.warehouse.migrate import check_warehouse
 from include.warehouse.publishing import LoadCheckError, LoadResult, PublishedDay, load_links
 from local.postgres import EmbeddedPostgres
 from tests.databases import Database
@@ -812,9 +811,3 @@ def test_the_pipelines_role_is_enough_for_a_load(rows: Rows, postgres: EmbeddedP
         assert rows.links() == [("o-1", "reserved", "11", link)]
     finally:
         rows.do("drop role loader")
-
-
-def test_the_check_says_whether_the_warehouse_is_migrated_and_may_be_written(warehouse: str, database: str) -> None:
-    assert check_warehouse(warehouse).endswith("migrated to 0003, may be written")
-    with pytest.raises(SafeDatabaseError, match="was never migrated; run `make migrate`"):
-        check_warehouse(database)
