@@ -1,4 +1,4 @@
-"""The project's settings, one model: read from ``PASSPORT_LINKS_*`` environment variables."""
+"""The project's settings: one model, read from the environment variables ``PASSPORT_LINKS_*``."""
 
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -11,9 +11,9 @@ BRAND = Path(__file__).resolve().parent / "brand"
 
 
 class Settings(BaseSettings):
-    """What an operator may set; every field is ``PASSPORT_LINKS_<NAME>`` in the environment.
+    """What an operator can set; each field is ``PASSPORT_LINKS_<NAME>`` in the environment.
 
-    Durations are whole seconds. Raises ``pydantic.ValidationError`` for a value that cannot be used.
+    Durations are seconds. Raises ``pydantic.ValidationError`` for a value that cannot be used.
     """
 
     model_config = SettingsConfigDict(env_prefix="PASSPORT_LINKS_", frozen=True)
@@ -34,13 +34,13 @@ class Settings(BaseSettings):
     extraction_sql: Path = Field(BRAND / "extract_orders.sql", description="The extraction over orders_db.")
 
     per_order_limit: int = Field(1000, ge=0, le=1024, description="Up to so many orders get one mapped task each.")
-    max_tasks: int = Field(16, ge=1, le=1024, description="Above that the day is dealt into at most so many slices.")
-    max_calls_per_order: int = Field(2, ge=1, description="Calls of possible consumption per order and run attempt.")
+    max_tasks: int = Field(16, ge=1, le=1024, description="Above that, at most so many tasks serve a slice each.")
+    max_calls_per_order: int = Field(2, ge=1, description="Calls per order and run start that may cost a passport.")
     max_unknown_per_run: int = Field(20, ge=1, description="A run stops calling after so many unknown outcomes.")
-    max_duplicates_per_run: int = Field(3, ge=1, description="And after so many certificates that were live already.")
+    max_duplicates_per_run: int = Field(3, ge=1, description="And after so many certificates of other orders.")
     concurrency: int = Field(32, ge=1, description="Calls under way at once, over all runs and processes.")
-    call_deadline_seconds: float = Field(30, gt=0, description="Total time of one call, a dripping answer included.")
-    lease_seconds: float = Field(60, gt=0, description="Nobody takes a calling row over before this has passed.")
+    call_deadline_seconds: float = Field(30, gt=0, description="Total time of one call, with its whole answer.")
+    lease_seconds: float = Field(60, gt=0, description="How long nobody takes over an order in a call.")
     start_in_triggerer: bool = Field(True, description="Start one-order tasks in the triggerer; false: in a worker.")
     task_timeout_seconds: int = Field(4 * 3600, description="execution_timeout of the reserve task.")
     retry_delay_seconds: int = Field(60, ge=1, description="Wait between two tries of a task.")
@@ -83,5 +83,5 @@ class Settings(BaseSettings):
 
 @lru_cache(maxsize=1)
 def settings() -> Settings:
-    """The settings of this process, read once."""
+    """Give the settings of this process; they are read once."""
     return Settings()

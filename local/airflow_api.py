@@ -23,13 +23,13 @@ PAGE = 100
 class AirflowApi:
     """A client for the Airflow at ``base_url`` (``http://127.0.0.1:8080``).
 
-    Methods raise ``requests.HTTPError`` for an answer that is an error and ``LocalStackError`` when a wait is in vain.
+    Methods raise ``requests.HTTPError`` for an error as answer and ``LocalStackError`` when a wait takes too long.
     """
 
     def __init__(self, base_url: str) -> None:
         self.base_url = base_url.rstrip("/")
         self._session = requests.Session()
-        self._session.trust_env = False  # a proxy has no business on the loopback address
+        self._session.trust_env = False  # a proxy does not reach the loopback address
 
     # ---- requests ----------------------------------------------------------------------------------------------
 
@@ -48,7 +48,7 @@ class AirflowApi:
         return answer.json() if answer.content else None
 
     def page(self, path: str) -> bytes:
-        """The body of a page of the UI or a plugin, whatever its status, as a logged-in user gets it."""
+        """Get the body of a page of the UI or a plugin, whatever its status, as a logged-in user."""
         self.get("/version")  # logs in, or again
         return self._session.get(f"{self.base_url}{path}", timeout=30).content
 
@@ -57,7 +57,7 @@ class AirflowApi:
         return self.call("GET", path, params=params)
 
     def pages(self, path: str, key: str, **params: Any) -> list[Json]:
-        """All rows under ``key`` of a paged answer."""
+        """List all rows under ``key`` of a paged answer."""
         rows: list[Json] = []
         while True:
             page = self.get(path, limit=PAGE, offset=len(rows), **params)
@@ -73,7 +73,7 @@ class AirflowApi:
     # ---- the server --------------------------------------------------------------------------------------------
 
     def health(self) -> Json | None:
-        """The health page, or ``None`` while there is no answer."""
+        """Get the health page; ``None`` while there is no answer."""
         try:
             answer = self._session.get(f"{self.base_url}/api/v2/monitor/health", timeout=5)
         except requests.RequestException:
@@ -81,22 +81,22 @@ class AirflowApi:
         return answer.json() if answer.ok else None
 
     def is_healthy(self, *parts: str) -> bool:
-        """Whether the metadata database and the named parts (``scheduler``, ``triggerer``…) are healthy."""
+        """Say whether the metadata database and the named parts (``scheduler``, ``triggerer``…) are healthy."""
         health = self.health() or {}
         return all(health.get(part, {}).get("status") == "healthy" for part in ("metadatabase", *parts))
 
     def import_errors(self) -> list[Json]:
-        """The DAG files that could not be parsed."""
+        """List the DAG files that could not be parsed."""
         return self.pages("/importErrors", "import_errors")
 
     # ---- DAGs --------------------------------------------------------------------------------------------------
 
     def dags(self) -> list[Json]:
-        """Every DAG that is active."""
+        """List the active DAGs."""
         return self.pages("/dags", "dags")
 
     def dag(self, dag_id: str) -> Json:
-        """One DAG."""
+        """Get one DAG."""
         return dict(self.get(f"/dags/{dag_id}"))
 
     def wait_for_dags(self, dag_ids: Sequence[str], seconds: float = 120) -> None:
@@ -137,11 +137,11 @@ class AirflowApi:
         return str(self.call("POST", f"/dags/{dag_id}/dagRuns", json=body)["dag_run_id"])
 
     def runs(self, dag_id: str, **params: Any) -> list[Json]:
-        """The runs of a DAG, filtered by the API's parameters (``state=["running"]``, ``order_by="-run_after"``)."""
+        """List the runs of a DAG, by parameters of the API (``state=["running"]``, ``order_by="-run_after"``)."""
         return self.pages(f"/dags/{dag_id}/dagRuns", "dag_runs", **params)
 
     def run(self, dag_id: str, run_id: str) -> Json:
-        """One run."""
+        """Get one run."""
         return dict(self.get(f"/dags/{dag_id}/dagRuns/{_quoted(run_id)}"))
 
     def wait_for_run(
@@ -153,7 +153,7 @@ class AirflowApi:
         states: Sequence[str] = ENDED,
         meanwhile: Callable[[], None] = lambda: None,
     ) -> Json:
-        """Wait until the run is in one of ``states`` and return it; ``meanwhile`` is called between two looks."""
+        """Wait until the run is in one of ``states`` and return it; ``meanwhile`` is called before each look."""
 
         def ended() -> Json | None:
             meanwhile()
@@ -163,7 +163,7 @@ class AirflowApi:
         return self._wait(ended, seconds, f"the run {run_id} of {dag_id} has not come to {' or '.join(states)}")
 
     def tasks(self, dag_id: str, run_id: str, **params: Any) -> list[Json]:
-        """The task instances of a run, mapped ones one by one."""
+        """List the task instances of a run, mapped ones one by one."""
         return self.pages(f"/dags/{dag_id}/dagRuns/{_quoted(run_id)}/taskInstances", "task_instances", **params)
 
     def clear_run(self, dag_id: str, run_id: str, *, only_failed: bool = False) -> None:
@@ -187,7 +187,7 @@ class AirflowApi:
         self.call("POST", f"/dags/{dag_id}/clearTaskInstances", json=body)
 
     def log(self, dag_id: str, run_id: str, task_id: str, *, try_number: int = 1, map_index: int = -1) -> str:
-        """The log of one try of a task, as the UI shows it, in text."""
+        """Get the log of one try of a task as text, as the UI shows it."""
         answer = self.get(
             f"/dags/{dag_id}/dagRuns/{_quoted(run_id)}/taskInstances/{task_id}/logs/{try_number}",
             map_index=map_index,
@@ -197,7 +197,7 @@ class AirflowApi:
         return "\n".join(str(line.get("event", line)) if isinstance(line, dict) else str(line) for line in content)
 
     def xcoms(self, dag_id: str, run_id: str, task_id: str = "~") -> list[Json]:
-        """The XComs of a run with their values."""
+        """List the XComs of a run with their values."""
         path = f"/dags/{dag_id}/dagRuns/{_quoted(run_id)}/taskInstances/{task_id}/xcomEntries"
         entries = self.pages(path, "xcom_entries")
         return [

@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -32,11 +32,11 @@ EXPECTED_ERRORS = (
     OrdersFileError,
     requests.RequestException,
 )
-"""Errors whose message is one sentence for a person."""
+"""Errors with a message for people, in one sentence."""
 
 
 class Progress:
-    """Prints lines with the seconds since the start."""
+    """Print lines with the seconds since the start."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -50,19 +50,19 @@ class Progress:
             print(f"{time.monotonic() - self._start:5.0f} s  {line}", file=self._stream, flush=True)
 
 
-def sentence(error: BaseException) -> str:
-    """An error in one line."""
+def in_one_line(error: BaseException) -> str:
+    """Give an error's text in one line."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def fail(error: BaseException | str) -> None:
+def print_error(error: BaseException | str) -> None:
     """Print one sentence on standard error."""
-    print(sentence(error) if isinstance(error, BaseException) else error, file=sys.stderr, flush=True)
+    print(in_one_line(error) if isinstance(error, BaseException) else error, file=sys.stderr, flush=True)
 
 
 @contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """Within the block SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt, once: what follows is the ending itself."""
+    """Let SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt within the block; only the first one does."""
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
@@ -78,11 +78,11 @@ def ended_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def end_with_make() -> None:
+def raise_if_make_ended() -> None:
     """Raise KeyboardInterrupt when the make that started this command has died, or was interrupted alone.
 
-    A make that gets a SIGINT of its own (not from the terminal, which sends it to both) waits for its command without a
-    word to it; on Linux its blocked SIGINT shows that.
+    The terminal sends a SIGINT to make and to its command. A make that gets one from elsewhere does not tell its
+    command and waits for it; on Linux its blocked SIGINT shows that.
     """
     if "MAKELEVEL" not in os.environ:
         return
@@ -103,9 +103,10 @@ def _blocks_interrupts(pid: int) -> bool:
 
 
 def checked_settings(shop_timezone: str | None = None, campaigns_file: str | None = None) -> Settings:
-    """The settings, with what the command line says laid over the environment, and the campaigns checked.
+    """Read the settings, where the command line wins over the environment, and check the campaign file.
 
-    The environment is changed, so that the parts see the same. Raises ``LocalStackError`` or ``CampaignFileError``.
+    Changes the environment, so that the parts of the stack see the same. Raises ``LocalStackError`` or
+    ``CampaignFileError``, which say what is wrong in one sentence.
     """
     if shop_timezone:
         os.environ["PASSPORT_LINKS_SHOP_TIMEZONE"] = shop_timezone
@@ -115,12 +116,12 @@ def checked_settings(shop_timezone: str | None = None, campaigns_file: str | Non
     try:
         found = settings()
     except ValidationError as error:
-        raise LocalStackError(_problem(error, shop_timezone)) from None
+        raise LocalStackError(_first_error(error, shop_timezone)) from None
     Campaigns.load(found.campaigns_file)
     return found
 
 
-def _problem(error: ValidationError, shop_timezone: str | None) -> str:
+def _first_error(error: ValidationError, shop_timezone: str | None) -> str:
     first = error.errors(include_url=False)[0]
     message = first["msg"].removeprefix("Value error, ")
     name = f"PASSPORT_LINKS_{str(first['loc'][0]).upper()}" if first["loc"] else ""
@@ -129,19 +130,19 @@ def _problem(error: ValidationError, shop_timezone: str | None) -> str:
     return message if not name or name in message else f"{name} is {first['input']!r}: {message}"
 
 
-def given(name: str, environment: Mapping[str, str] = os.environ) -> str | None:
-    """A make variable's value, ``None`` where it is unset or empty."""
-    return environment.get(name, "").strip() or None
+def variable(name: str) -> str | None:
+    """Give the value of a make or environment variable; ``None`` where it is unset or empty."""
+    return os.environ.get(name, "").strip() or None
 
 
-def shown(path: Path) -> str:
-    """A path as short as it can be written from the project's folder."""
+def short_path(path: Path) -> str:
+    """Give a path as seen from the project's folder, if it is below it."""
     try:
         return str(path.relative_to(PROJECT))
     except ValueError:
         return str(path)
 
 
-def counted(number: int, what: str, plural: str | None = None) -> str:
-    """``1 order``, ``2 orders``."""
-    return f"{number} {what if number == 1 else plural or what + 's'}"
+def with_number(number: int, what: str) -> str:
+    """Give ``1 order`` or ``2 orders``."""
+    return f"{number} {what if number == 1 else what + 's'}"

@@ -12,7 +12,10 @@ from zoneinfo import ZoneInfo
 import psycopg
 
 from include.business_day import ONE_DAY
-from local.source_table import SQL, SourceOrder, append, create
+from include.sql_files import sql_of
+from local.source_table import SourceOrder, append, create
+
+sql = sql_of(__package__)
 
 DEMO_DAYS = 14
 STALE_DAYS = 92
@@ -35,7 +38,7 @@ STALE_PRODUCT = "Meridian Automatic"
 
 
 def demo_orders(today: date, tz: ZoneInfo, seed: int = SEED) -> list[SourceOrder]:
-    """Orders paid on the fourteen days before ``today`` in ``tz``, 25 to 60 a day: the same for the same day and seed.
+    """Make the orders paid on the fourteen days before ``today`` in ``tz``: 25 to 60 a day, always the same ones.
 
     Every day has a missing key, a duplicate, an unreadable time, a missing product or none of these, in turn, and
     some orders that are canceled, unavailable or not paid.
@@ -53,12 +56,12 @@ def load_demo(conn: psycopg.Connection[Any], today: date, tz: ZoneInfo) -> int:
 
 
 def stale_demo_orders(today: date, tz: ZoneInfo) -> list[SourceOrder]:
-    """Eight watches paid 92 days before ``today`` in ``tz``, all under the tag of that month."""
+    """Make the orders of eight watches paid 92 days before ``today`` in ``tz``, all under the tag of that month."""
     return _stale_orders_of(today - timedelta(days=STALE_DAYS), tz)
 
 
 def load_stale_demo(conn: psycopg.Connection[Any], today: date, tz: ZoneInfo) -> date:
-    """Add the stale demo orders unless a former call did; give their business day."""
+    """Add the stale demo orders unless an earlier call did; give their business day."""
     with conn.transaction():
         if loaded := _loaded_days(conn, "stale"):
             return min(loaded)
@@ -72,7 +75,7 @@ def _demo_days(today: date) -> list[date]:
 
 def _loaded_days(conn: psycopg.Connection[Any], kind: str) -> set[date]:
     create(conn)
-    rows = conn.execute((SQL / "select_demo_days.sql").read_bytes(), {"pattern": f"{kind}-%"}).fetchall()
+    rows = conn.execute(sql("select_demo_days"), {"pattern": f"{kind}-%"}).fetchall()
     return {day for (day,) in rows}
 
 

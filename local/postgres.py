@@ -43,7 +43,7 @@ SETTINGS = {
     "log_timezone": "UTC",
     "log_line_prefix": "%m [%p] %d ",
     "jit": "off",
-    # A committed transaction survives a crash: the ledger's promises rest on it, locally too.
+    # A committed transaction survives a crash, as the ledger needs it, locally too.
     "fsync": "on",
     "synchronous_commit": "on",
 }
@@ -102,11 +102,11 @@ class EmbeddedPostgres:
         return self._password
 
     def uri(self, database: str) -> str:
-        """A libpq URI for ``database``, password included: never print it."""
+        """Give a libpq URI for ``database``, with the password: never print it."""
         return f"postgresql://{SUPERUSER}:{self.password}@{HOST}:{self.port}/{quote(database)}"
 
     def sqlalchemy_uri(self, database: str, driver: str = "psycopg2") -> str:
-        """The same for SQLAlchemy with the named driver."""
+        """Give the same for SQLAlchemy with the named driver."""
         return self.uri(database).replace("postgresql://", f"postgresql+{driver}://", 1)
 
     @property
@@ -192,7 +192,7 @@ class EmbeddedPostgres:
     # ---- within ------------------------------------------------------------------------------------------------
 
     def _initialise(self) -> None:
-        """Run initdb in a folder beside and move it into place, so that a killed one leaves nothing half-made."""
+        """Run initdb in a folder beside and move it into place, so that a killed one leaves no half-made data."""
         parent = self.data_dir.parent
         parent.mkdir(parents=True, exist_ok=True)
         fresh = self.data_dir.with_name(f"{self.data_dir.name}.new")
@@ -245,7 +245,7 @@ class EmbeddedPostgres:
             _add_mode(path, stat.S_IROTH | (stat.S_IXOTH if path.is_dir() or path.parent == BIN else 0))
 
     def _clear_leftover(self) -> None:
-        """Deal with a ``postmaster.pid`` that a killed server left: its process id may be another process by now."""
+        """Remove a ``postmaster.pid`` that a killed server left; its process id may be another process by now."""
         lock = self.data_dir / "postmaster.pid"
         try:
             pid = int(lock.read_text().split()[0])
@@ -262,7 +262,7 @@ class EmbeddedPostgres:
         lock.unlink(missing_ok=True)
 
     def _why_it_ended(self) -> str:
-        """One sentence from the server's last FATAL line."""
+        """Say in one sentence why the server ended, from its last FATAL line."""
         try:
             lines = self.log.read_text(errors="replace").splitlines()
         except OSError:
@@ -270,12 +270,12 @@ class EmbeddedPostgres:
         fatal = [line for line in lines if "FATAL" in line or "could not" in line]
         if any("could not bind" in line for line in fatal):
             return f"port {self.port} for PostgreSQL is in use; choose another one"
-        reason = re.sub(r"^.*?(FATAL|LOG|ERROR): +", "", fatal[-1]) if fatal else "it says nothing"
+        reason = re.sub(r"^.*?(FATAL|LOG|ERROR): +", "", fatal[-1]) if fatal else "the server gave no reason"
         return f"PostgreSQL did not start: {reason}; read {self.log}"
 
 
 def _account(user: str) -> pwd.struct_passwd:
-    """The system user's entry; the user is made if need be, as the wheel does it."""
+    """Give the system user's entry; makes the user where there is none, as the wheel does."""
     try:
         return pwd.getpwnam(user)
     except KeyError:

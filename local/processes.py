@@ -46,15 +46,15 @@ class Session:
 
     @classmethod
     def of(cls, pid: int, stop_signal: int = signal.SIGTERM) -> "Session":
-        """The session that process ``pid``, just started, leads."""
+        """Give the session that process ``pid``, just started, leads."""
         return cls(pid, psutil.Process(pid).create_time(), stop_signal)
 
     def leads(self) -> bool:
-        """Whether the leader still runs (a zombie does not)."""
+        """Say whether the leader still runs (a zombie does not)."""
         return _alive(self.leader) and self._is_ours()
 
     def members(self) -> list[psutil.Process]:
-        """Every running process of this session, the leader included."""
+        """List every running process of this session, the leader included."""
         if not self._is_ours():
             return []
         return [psutil.Process(pid) for pid in psutil.pids() if _session_of(pid) == self.leader and _alive(pid)]
@@ -65,7 +65,7 @@ class Session:
             _send(self.leader, signal_number)
 
     def _is_ours(self) -> bool:
-        """False when the leader's process id has since been given to another process."""
+        """Say whether the leader's process id still means the process that we started."""
         try:
             return bool(abs(psutil.Process(self.leader).create_time() - self.began) < 1)
         except psutil.NoSuchProcess:
@@ -162,7 +162,7 @@ class Part(Protocol):
 class ChildProcess:
     """One command as a child process in its own session, writing to a log file.
 
-    ``user`` runs it as another system user (needs root). A restart appends to the log, a new object begins it anew.
+    ``user`` runs it as another system user (needs root). A restart appends to the log, a new object empties it.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """``make run``: the local stack in the foreground, with demo orders, until Ctrl-C.
 
 Sets everything up, loads the demo orders, unpauses the DAGs (their schedule runs the newest ended day at once), prints
-how that day came out and where to look, and stays. A second start continues where the first one was.
+the result of that day and where to look, and stays. A second start continues where the first one was.
 """
 
 import subprocess
@@ -14,6 +14,7 @@ from typing import Any
 
 from include.business_day import business_day_of, last_ended_day
 from include.settings import Settings
+from include.sql_files import sql_of
 from include.warehouse.database import open_session
 from include.warehouse.migrate import migrate
 from local.airflow_api import ENDED, AirflowApi, Json
@@ -22,12 +23,12 @@ from local.console import (
     INTERRUPTED,
     Progress,
     checked_settings,
-    counted,
-    end_with_make,
     ended_by_signals,
-    fail,
-    given,
-    shown,
+    print_error,
+    raise_if_make_ended,
+    short_path,
+    variable,
+    with_number,
 )
 from local.demo_orders import load_demo, load_stale_demo
 from local.postgres import BIN, SUPERUSER, write_private
@@ -35,7 +36,7 @@ from local.processes import PROJECT, LocalStackError
 from local.stack import HOST, WAREHOUSE_DATABASE, Ports, Stack, is_free
 
 STATE = PROJECT / ".state" / "run"
-SQL = Path(__file__).resolve().parent / "sql"
+sql = sql_of(__package__)
 DEFAULT_PORTS = {"PORT": 8080, "POSTGRES_PORT": 5433, "SANDBOX_PORT": 8765}
 RESERVE, RESET = "reserve_passport_links", "reset_stale_reservations"
 DAGS = (RESERVE, RESET, "resolve_attention")
@@ -47,8 +48,8 @@ def main() -> int:
     progress = Progress(sys.stdout)
     try:
         with ended_by_signals():
-            settings = checked_settings(given("SHOP_TIMEZONE"), given("CAMPAIGNS"))
-            with Stack(Path(given("STATE") or STATE), _ports()) as stack:
+            settings = checked_settings(variable("SHOP_TIMEZONE"), variable("CAMPAIGNS"))
+            with Stack(Path(variable("STATE") or STATE), _ports()) as stack:
                 _check_ports(stack)
                 try:
                     _run(stack, settings, progress)
@@ -58,7 +59,7 @@ def main() -> int:
         progress("everything has ended")
         return 0
     except EXPECTED_ERRORS as error:
-        fail(error)
+        print_error(error)
         return 1
     return INTERRUPTED
 
@@ -69,7 +70,7 @@ def _run(stack: Stack, settings: Settings, progress: Progress) -> None:
     def prepare(stack: Stack) -> None:
         today = business_day_of(datetime.now(UTC), settings.timezone)
         migrate(stack.warehouse)
-        if not stack.replaced("AIRFLOW_CONN_ORDERS_DB"):
+        if not stack.outside_connection("orders_db"):
             with open_session(stack.orders_db) as orders:
                 load_demo(orders, today, settings.timezone)
                 stale_day.append(load_stale_demo(orders, today, settings.timezone))
@@ -83,10 +84,10 @@ def _run(stack: Stack, settings: Settings, progress: Progress) -> None:
     for dag in DAGS:
         stack.api.unpause(dag)
     wait_for_schedule(stack, progress)
-    _summarise(stack, last_ended_day(datetime.now(UTC), settings.timezone))
-    _say_where(stack)
-    if not stack.replaced_connections() and not _is_known(stack, stale_day[0]):
-        show_reset(stack, stale_day[0], progress)
+    _print_day(stack, last_ended_day(datetime.now(UTC), settings.timezone))
+    _print_addresses(stack)
+    if not stack.outside_connections() and not _has_orders(stack, stale_day[0]):
+        demonstrate_reset(stack, stale_day[0], progress)
     progress("up; Ctrl-C ends everything")
     while True:
         check_parts(stack)
@@ -94,12 +95,12 @@ def _run(stack: Stack, settings: Settings, progress: Progress) -> None:
 
 
 def check_connections_from_outside(stack: Stack, progress: Progress) -> None:
-    """Try the connections that were given from outside; raises ``LocalStackError`` for the first that does not work.
+    """Try the connections from outside; raises ``LocalStackError`` for the first that does not work.
 
-    ``passport_airflow.check_connections`` reads connections as Airflow does, so it is a process of its own.
-    A warehouse from outside is migrated here, before it is tried.
+    ``passport_airflow.check_connections`` reads connections as Airflow does, so it is a process of its own. A warehouse
+    from outside is migrated before it is tried.
     """
-    names = stack.replaced_connections()
+    names = stack.outside_connections()
     if not names:
         return
     progress(f"trying the connections from outside: {', '.join(names)}")
@@ -137,37 +138,37 @@ def wait_for_schedule(stack: Stack, progress: Progress) -> None:
             message = f"Airflow has not begun the newest day's run in 60 seconds; read {stack.logs / 'scheduler.log'}"
             raise LocalStackError(message)
         time.sleep(0.25)
-    for run in unfinished(stack.api, RESERVE):
+    for run in unfinished_runs(stack.api, RESERVE):
         state = wait_for(stack, RESERVE, run["dag_run_id"], progress)["state"]
         progress(f"the run {run['dag_run_id']} ended: {state}")
 
 
 def wait_for(stack: Stack, dag_id: str, run_id: str, progress: Callable[[str], None]) -> Json:
     """Wait for a run's end with a word now and then; raises ``LocalStackError`` when a part of the stack ends."""
-    shown_at = time.monotonic()
+    printed_at = time.monotonic()
     progress(f"{dag_id} runs")
 
     def meanwhile() -> None:
-        nonlocal shown_at
+        nonlocal printed_at
         check_parts(stack)
-        if time.monotonic() - shown_at > 5:
-            shown_at = time.monotonic()
+        if time.monotonic() - printed_at > 5:
+            printed_at = time.monotonic()
             progress(_task_counts(stack.api.tasks(dag_id, run_id)))
 
     return stack.api.wait_for_run(dag_id, run_id, RUN_SECONDS, meanwhile=meanwhile)
 
 
-def unfinished(api: AirflowApi, dag_id: str) -> list[Json]:
-    """The runs of a DAG that have not ended."""
+def unfinished_runs(api: AirflowApi, dag_id: str) -> list[Json]:
+    """List the runs of a DAG that have not ended."""
     return [run for run in api.runs(dag_id, state=["queued", "running"]) if run["state"] not in ENDED]
 
 
 def check_parts(stack: Stack) -> None:
     """Raise ``LocalStackError`` when a part has ended by itself, KeyboardInterrupt when make has."""
-    end_with_make()
+    raise_if_make_ended()
     for name, part in stack.parts.items():
         if not part.is_alive():
-            message = f"{name} ended by itself; read {shown(stack.logs / name)}.log, then start again"
+            message = f"{name} ended by itself; read {short_path(stack.logs / name)}.log, then start again"
             raise LocalStackError(message)
 
 
@@ -184,63 +185,59 @@ def _task_counts(tasks: list[Json]) -> str:
     )
 
 
-# ---- what the demo shows ---------------------------------------------------------------------------------------------
+# ---- what it prints ---------------------------------------------------------------------------------------------
 
 
-def show_reset(stack: Stack, day: date, progress: Progress) -> None:
-    """Serve the orders of a day of three months ago, age their links, and let the reset take them back."""
+def demonstrate_reset(stack: Stack, day: date, progress: Progress) -> None:
+    """Serve the orders of a day of three months ago, make their links old, and let the reset take them back."""
     progress(f"the demo's reset: reserving for the orders of {day}")
     run_id = stack.api.trigger(RESERVE, {"day": day.isoformat()})
     wait_for(stack, RESERVE, run_id, progress)
-    for run in unfinished(stack.api, RESET):
+    for run in unfinished_runs(stack.api, RESET):
         wait_for(stack, RESET, run["dag_run_id"], progress)
     with open_session(stack.warehouse) as warehouse:
-        warehouse.execute(_sql("age_links"), {"day": day})
+        warehouse.execute(sql("age_links"), {"day": day})
     progress(f"the demo's reset: as if those links had been given out on {day}")
     run_id = stack.api.trigger(RESET)
     wait_for(stack, RESET, run_id, progress)
     with open_session(stack.warehouse) as warehouse:
-        taken_back = warehouse.execute(_sql("day_resets"), {"day": day}).fetchall()
+        taken_back = warehouse.execute(sql("day_resets"), {"day": day}).fetchall()
     for tag, count in taken_back:
-        progress(f"the demo's reset: {counted(int(str(count)), 'unclaimed link')} of tag {tag} taken back")
+        progress(f"the demo's reset: {with_number(int(str(count)), 'unclaimed link')} of tag {tag} taken back")
 
 
-def _is_known(stack: Stack, day: date) -> bool:
+def _has_orders(stack: Stack, day: date) -> bool:
     with open_session(stack.warehouse) as warehouse:
-        row = warehouse.execute(_sql("day_is_known"), {"day": day}).fetchone()
+        row = warehouse.execute(sql("day_is_known"), {"day": day}).fetchone()
     return bool(row and row[0])
 
 
-def _summarise(stack: Stack, day: date) -> None:
+def _print_day(stack: Stack, day: date) -> None:
     with open_session(stack.warehouse) as warehouse:
-        states: list[tuple[Any, ...]] = warehouse.execute(_sql("day_summary"), {"day": day}).fetchall()
-        rejected: list[tuple[Any, ...]] = warehouse.execute(_sql("rejected_rows"), {"day": day}).fetchall()
+        states: list[tuple[Any, ...]] = warehouse.execute(sql("day_summary"), {"day": day}).fetchall()
+        rejected: list[tuple[Any, ...]] = warehouse.execute(sql("rejected_rows"), {"day": day}).fetchall()
     orders, published = sum(row[2] for row in states), sum(row[3] for row in states)
-    print(f"\n{day}: {counted(orders, 'order')}, {counted(published, 'link')} published")
+    print(f"\n{day}: {with_number(orders, 'order')}, {with_number(published, 'link')} published")
     for state, reason, count, with_link in states:
         if count > with_link:
             why = f": {reason}" if reason else ""
-            print(f"  {counted(count - with_link, 'order')} without a link, {state}{why}")
+            print(f"  {with_number(count - with_link, 'order')} without a link, {state}{why}")
     if rejected:
         rows = ", ".join(f"{count} {reason}" for reason, count in rejected)
         print(f"  rows of the shop that were not taken: {rows}")
 
 
-def _say_where(stack: Stack) -> None:
+def _print_addresses(stack: Stack) -> None:
     print(f"\nAirflow    {stack.api.base_url}/dags/{RESERVE}")
-    if not stack.replaced("AIRFLOW_CONN_WAREHOUSE"):
+    if not stack.outside_connection("warehouse"):
         passfile = stack.state / "pgpass"
         write_private(passfile, f"{HOST}:{stack.ports.postgres}:*:{SUPERUSER}:{stack.postgres.password}\n")
-        psql = f"{shown(BIN / 'psql')} -h {HOST} -p {stack.ports.postgres} -U {SUPERUSER} {WAREHOUSE_DATABASE}"
-        print(f"warehouse  PGPASSFILE={shown(passfile)} {psql}")
+        psql = f"{short_path(BIN / 'psql')} -h {HOST} -p {stack.ports.postgres} -U {SUPERUSER} {WAREHOUSE_DATABASE}"
+        print(f"warehouse  PGPASSFILE={short_path(passfile)} {psql}")
         print("           select * from passport.days;  select * from passport.link_status;")
-    if not stack.replaced("AIRFLOW_CONN_NMP"):
+    if not stack.outside_connection("nmp"):
         print(f"sandbox    {stack.sandbox_url}/sandbox/counters")
-    print(f"logs       {shown(stack.logs)}\n", flush=True)
-
-
-def _sql(name: str) -> bytes:
-    return (SQL / f"{name}.sql").read_bytes()
+    print(f"logs       {short_path(stack.logs)}\n", flush=True)
 
 
 # ---- ports -----------------------------------------------------------------------------------------------------------
@@ -251,7 +248,7 @@ def _ports() -> Ports:
 
 
 def _port(name: str, default: int) -> int:
-    value = given(name) or str(default)
+    value = variable(name) or str(default)
     if not value.isdigit() or not 0 < int(value) < 65536:
         message = f"{name} is {value!r}, which is no port; give a number between 1 and 65535"
         raise LocalStackError(message)
@@ -260,7 +257,7 @@ def _port(name: str, default: int) -> int:
 
 def _check_ports(stack: Stack) -> None:
     for name, port in zip(DEFAULT_PORTS, (stack.ports.ui, stack.ports.postgres, stack.ports.sandbox), strict=True):
-        unused = name == "SANDBOX_PORT" and stack.replaced("AIRFLOW_CONN_NMP")
+        unused = name == "SANDBOX_PORT" and stack.outside_connection("nmp")
         if not unused and not is_free(port):
             message = f"port {port} is in use; choose another one with `make run {name}={port + 10}`"
             raise LocalStackError(message)

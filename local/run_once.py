@@ -16,6 +16,7 @@ from include.business_day import business_day_of, parse_day, require_ended
 from include.campaigns import Campaigns, UnknownCampaignError
 from include.ledger.states import ReservationState
 from include.settings import Settings
+from include.sql_files import sql_of
 from include.warehouse.database import Connect, open_session
 from include.warehouse.migrate import migrate
 from local.airflow_api import Json
@@ -25,17 +26,19 @@ from local.console import (
     Progress,
     checked_settings,
     ended_by_signals,
-    fail,
-    given,
-    shown,
+    print_error,
+    short_path,
+    variable,
 )
 from local.demo_orders import load_demo
 from local.processes import PROJECT, LocalStackError
-from local.run import DAGS, RESERVE, RESET, SQL, check_connections_from_outside, unfinished, wait_for
+from local.run import DAGS, RESERVE, RESET, check_connections_from_outside, unfinished_runs, wait_for
 from local.source_table import load_csv
 from local.stack import Stack
 
 STATE = PROJECT / ".state" / "run-once"
+
+sql = sql_of(__package__)
 
 COUNTED_AS = {
     ReservationState.RESERVED: "reserved",
@@ -88,7 +91,7 @@ class Request:
 def main() -> int:
     """Run one day; returns the exit code."""
     progress = Progress(sys.stderr)
-    results = [Result(given("DAY"))]  # the last one counts
+    results = [Result(variable("DAY"))]  # the last one counts
     code = 1
     try:
         with ended_by_signals():
@@ -99,33 +102,33 @@ def main() -> int:
             if state == "success" and results[-1].is_complete():
                 code = 0
             else:
-                fail(_why_not(results[-1], state, stack))
+                print_error(_why_incomplete(results[-1], state, stack))
     except KeyboardInterrupt:
         code = INTERRUPTED
-        fail("interrupted: what was reserved is in the ledger, the same command goes on from there")
+        print_error("interrupted: what was reserved is in the ledger, the same command continues from there")
     except EXPECTED_ERRORS as error:
-        fail(error)
+        print_error(error)
     finally:
         print(json.dumps(asdict(results[-1])), flush=True)
     return code
 
 
 def read_request() -> Request:
-    """What the environment asks for; raises one of ``EXPECTED_ERRORS`` with one sentence for what cannot be."""
-    settings = checked_settings(given("SHOP_TIMEZONE"), given("CAMPAIGNS"))
-    text = given("DAY")
+    """Read what the environment asks for; raises one of ``EXPECTED_ERRORS``: one sentence that says what is wrong."""
+    settings = checked_settings(variable("SHOP_TIMEZONE"), variable("CAMPAIGNS"))
+    text = variable("DAY")
     if not text:
         message = "DAY is missing; give the business day, like `make run-once DAY=2026-11-22`"
         raise LocalStackError(message)
     day = require_ended(parse_day(text), datetime.now(UTC), settings.timezone)
-    return Request(day, _orders_file(), Path(given("STATE") or STATE), _conf(settings), settings)
+    return Request(day, _orders_file(), Path(variable("STATE") or STATE), _conf(settings), settings)
 
 
 def _orders_file() -> Path | None:
-    name = given("ORDERS")
+    name = variable("ORDERS")
     if not name:
         return None
-    if given("AIRFLOW_CONN_ORDERS_DB"):
+    if variable("AIRFLOW_CONN_ORDERS_DB"):
         message = "ORDERS and AIRFLOW_CONN_ORDERS_DB are both given; the orders come from one of them: drop the other"
         raise LocalStackError(message)
     path = Path(name)
@@ -136,7 +139,7 @@ def _orders_file() -> Path | None:
 
 
 def _conf(settings: Settings) -> Json:
-    text = given("CONF") or "{}"
+    text = variable("CONF") or "{}"
     try:
         conf = json.loads(text)
     except json.JSONDecodeError as error:
@@ -161,7 +164,7 @@ def _conf(settings: Settings) -> Json:
 
 
 def _run(stack: Stack, request: Request, results: list[Result], progress: Progress) -> str:
-    """Serve the day, keep how it stands as the last of ``results``; gives the run's state."""
+    """Serve the day and add its counts to ``results``; give the run's state."""
     progress("starting PostgreSQL")
     stack.start_databases()
     check_connections_from_outside(stack, progress)
@@ -171,7 +174,7 @@ def _run(stack: Stack, request: Request, results: list[Result], progress: Progre
     run_id = stack.api.trigger(RESERVE, {"day": request.day.isoformat(), **request.conf})
     try:
         run = wait_for(stack, RESERVE, run_id, progress)
-        for reset in unfinished(stack.api, RESET):  # the run started it: it must not be cut off in the middle
+        for reset in unfinished_runs(stack.api, RESET):  # the run started it: it must not be cut off in the middle
             wait_for(stack, RESET, reset["dag_run_id"], progress)
     finally:
         results.append(count(stack.warehouse, request.day, run_id))
@@ -184,31 +187,31 @@ def _load(stack: Stack, request: Request, progress: Progress) -> None:
     migrate(stack.warehouse)
     with open_session(stack.orders_db) as orders:
         if request.orders:
-            progress(f"loading {shown(request.orders)}")
+            progress(f"loading {short_path(request.orders)}")
             load_csv(orders, request.orders)
-        elif not stack.replaced("AIRFLOW_CONN_ORDERS_DB"):
+        elif not stack.outside_connection("orders_db"):
             load_demo(orders, business_day_of(datetime.now(UTC), request.settings.timezone), request.settings.timezone)
 
 
 def _prepare_dags(stack: Stack, conf: Json) -> None:
-    """Before the scheduler starts: check the params, end what an interrupted call left behind, unpause."""
+    """Check the params, end the runs that an interrupted command left, and unpause; the scheduler must not run yet."""
     stack.api.wait_for_dags(DAGS)
     params = stack.api.get(f"/dags/{RESERVE}/details")["params"]
     if unknown := sorted(set(conf) - set(params)):
         message = f"CONF holds {unknown[0]!r}, which the DAG does not know; it knows {', '.join(sorted(params))}"
         raise LocalStackError(message)
     for dag in DAGS:
-        for run in unfinished(stack.api, dag):
+        for run in unfinished_runs(stack.api, dag):
             stack.api.call("PATCH", f"/dags/{dag}/dagRuns/{run['dag_run_id']}", json={"state": "failed"})
         stack.api.unpause(dag)
 
 
 def count(connect: Connect, day: date, run_id: str | None) -> Result:
-    """How a day stands in the warehouse, and the requests that the run ``run_id`` sent (``None``: none)."""
+    """Count a day's orders in the warehouse, and the calls that the run ``run_id`` sent (``None``: no run)."""
     result = Result(day.isoformat())
     with open_session(connect) as warehouse:
-        states: list[tuple[Any, ...]] = warehouse.execute(_sql("day_states"), {"day": day}).fetchall()
-        calls: Any = warehouse.execute(_sql("run_calls"), {"run_id": run_id}).fetchone()
+        states: list[tuple[Any, ...]] = warehouse.execute(sql("day_states"), {"day": day}).fetchall()
+        calls: Any = warehouse.execute(sql("run_calls"), {"run_id": run_id}).fetchone()
     for state, orders, published in states:
         name = COUNTED_AS[ReservationState(state)]
         setattr(result, name, getattr(result, name) + orders)
@@ -218,17 +221,13 @@ def count(connect: Connect, day: date, run_id: str | None) -> Result:
     return result
 
 
-def _sql(name: str) -> bytes:
-    return (SQL / f"{name}.sql").read_bytes()
-
-
 def _seconds(run: Json) -> float:
     begun, ended = (datetime.fromisoformat(run[key]) for key in ("start_date", "end_date"))
     return round((ended - begun).total_seconds(), 1)
 
 
-def _why_not(result: Result, state: str, stack: Stack) -> str:
-    where = f"the task logs are in {shown(stack.state / 'airflow' / 'logs')}"
+def _why_incomplete(result: Result, state: str, stack: Stack) -> str:
+    where = f"the task logs are in {short_path(stack.state / 'airflow' / 'logs')}"
     if result.is_complete():
         return f"the run of {result.day} ended as {state}, though every link is published; {where}"
     lacking = result.orders - result.cancelled - result.published

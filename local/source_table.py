@@ -1,6 +1,6 @@
 """The local stack's source table ``orders``, filled from a CSV or from the demo.
 
-Its columns are text: what is wrong with a value is for the extraction and its checks to say.
+Its columns are text: the extraction and its checks say what is wrong with a value.
 """
 
 import csv
@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 
 import psycopg
 
-SQL = Path(__file__).resolve().parent / "sql"
+from include.sql_files import sql_of
+
+sql = sql_of(__package__)
 
 
 class SourceOrder(NamedTuple):
@@ -35,7 +37,7 @@ def load_csv(conn: psycopg.Connection[Any], path: Path | str) -> int:
     A file with a header only makes an empty table. Raises ``OrdersFileError``; the table is then as it was.
     """
     with conn.transaction():
-        conn.execute((SQL / "drop_orders.sql").read_bytes())
+        conn.execute(sql("drop_orders"))
         return append(conn, _read(Path(path)))
 
 
@@ -44,7 +46,7 @@ def append(conn: psycopg.Connection[Any], orders: Iterable[SourceOrder]) -> int:
     count = 0
     with conn.transaction(), conn.cursor() as cursor:
         create(conn)
-        with cursor.copy((SQL / "copy_orders.sql").read_bytes()) as copy:
+        with cursor.copy(sql("copy_orders")) as copy:
             for order in orders:
                 copy.write_row(order)
                 count += 1
@@ -53,7 +55,7 @@ def append(conn: psycopg.Connection[Any], orders: Iterable[SourceOrder]) -> int:
 
 def create(conn: psycopg.Connection[Any]) -> None:
     """Make the table if it is not there."""
-    conn.execute((SQL / "create_orders.sql").read_bytes())
+    conn.execute(sql("create_orders"))
 
 
 def _read(path: Path) -> Iterator[SourceOrder]:

@@ -64,7 +64,7 @@ class Ports:
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on the port."""
+    """Say whether a server could listen on the port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -78,8 +78,8 @@ class Stack:
     """The local stack with its state in ``state``; a context manager that ends every process on the way out.
 
     ``ports`` default to free ones. ``environment`` is laid over the parts' environment (``PASSPORT_LINKS_*``,
-    ``AIRFLOW__*``, ``AIRFLOW_CONN_*``); a connection given there or in the process's own environment replaces the part
-    that would have served it: no sandbox is started with an ``AIRFLOW_CONN_NMP`` from outside. ``postgres_settings``
+    ``AIRFLOW__*``, ``AIRFLOW_CONN_*``); a connection there or in the process's own environment replaces the part that
+    would serve it: with an ``AIRFLOW_CONN_NMP`` no sandbox is started. ``postgres_settings``
     are server settings (``{"log_statement": "all"}``), ``sandbox_arguments`` more arguments for ``sandbox``.
 
     >>> with Stack(Path(".state/try")) as stack:
@@ -151,7 +151,7 @@ class Stack:
         if not self.postgres.is_alive():
             progress("starting PostgreSQL")
         self.start_databases()
-        with _alongside(lambda: prepare(self) if prepare else None, self._wait_for_sandbox):
+        with _beside(lambda: prepare(self) if prepare else None, self._wait_for_sandbox):
             progress("preparing Airflow's database" if self._needs_airflow_migration() else "starting Airflow")
             self.migrate_airflow()
             progress("starting Airflow")
@@ -235,12 +235,12 @@ class Stack:
 
     @property
     def orders_db(self) -> Connect:
-        """The door to the orders' database."""
+        """What opens the database of the orders."""
         return self._database("orders_db", ORDERS_DATABASE)
 
     @property
     def warehouse(self) -> Connect:
-        """The door to the warehouse."""
+        """What opens the warehouse."""
         return self._database("warehouse", WAREHOUSE_DATABASE)
 
     @property
@@ -258,16 +258,17 @@ class Stack:
         """The sandbox's API key."""
         return DEFAULT_KEY
 
-    def replaced(self, connection: str) -> bool:
-        """Whether a connection (``AIRFLOW_CONN_NMP``…) was given from outside."""
-        return bool(self._given(connection))
+    def outside_connection(self, conn_id: str) -> str | None:
+        """Give an Airflow connection (``nmp``…) as the environment has it; ``None`` where the stack has its own."""
+        name = f"AIRFLOW_CONN_{conn_id.upper()}"
+        return self._environment.get(name) or os.environ.get(name)
 
-    def replaced_connections(self) -> list[str]:
-        """The Airflow connections (``nmp``…) that were given from outside."""
-        return [name for name in CONNECTIONS if self.replaced(f"AIRFLOW_CONN_{name.upper()}")]
+    def outside_connections(self) -> list[str]:
+        """List the Airflow connections (``nmp``…) that the environment has."""
+        return [conn_id for conn_id in CONNECTIONS if self.outside_connection(conn_id)]
 
     def environment(self) -> dict[str, str]:
-        """The environment of every part: the outside one without its Airflow settings, and what the stack decides."""
+        """Give the environment of every part: this process's without Airflow's settings, and what the stack decides."""
         shell = {key: value for key, value in os.environ.items() if not key.startswith("AIRFLOW")}
         base_url = self.api.base_url
         ours = {
@@ -311,33 +312,30 @@ class Stack:
             "extra": {"environment": "test", "sandbox": True},
         }
         connections = {
-            "AIRFLOW_CONN_ORDERS_DB": self._given("AIRFLOW_CONN_ORDERS_DB") or self.postgres.uri(ORDERS_DATABASE),
-            "AIRFLOW_CONN_WAREHOUSE": self._given("AIRFLOW_CONN_WAREHOUSE") or self.postgres.uri(WAREHOUSE_DATABASE),
-            "AIRFLOW_CONN_NMP": self._given("AIRFLOW_CONN_NMP") or json.dumps(nmp),
+            "AIRFLOW_CONN_ORDERS_DB": self.outside_connection("orders_db") or self.postgres.uri(ORDERS_DATABASE),
+            "AIRFLOW_CONN_WAREHOUSE": self.outside_connection("warehouse") or self.postgres.uri(WAREHOUSE_DATABASE),
+            "AIRFLOW_CONN_NMP": self.outside_connection("nmp") or json.dumps(nmp),
         }
         return {**shell, **ours, **connections, **self._environment}
 
     # ---- within ------------------------------------------------------------------------------------------------
 
-    def _given(self, connection: str) -> str | None:
-        return self._environment.get(connection) or os.environ.get(connection)
-
     def _database(self, conn_id: str, database: str) -> Connect:
-        given = self._given(f"AIRFLOW_CONN_{conn_id.upper()}")
-        if not given:
+        outside = self.outside_connection(conn_id)
+        if not outside:
             return connecting_to(self.postgres.uri(database))
-        # Airflow writes its configuration where it is told to live, as soon as it is imported.
+        # As soon as it is imported, Airflow writes its configuration into its home.
         os.environ.setdefault("AIRFLOW_HOME", str(self.airflow_home))
         from passport_airflow.connections import from_environment
 
-        return from_environment(conn_id, given)
+        return from_environment(conn_id, outside)
 
     def _make_parts(self) -> None:
         if hasattr(self, "scheduler"):
             return
         self.sandbox = (
             None
-            if self.replaced("AIRFLOW_CONN_NMP")
+            if self.outside_connection("nmp")
             else self._child(
                 "sandbox",
                 [
@@ -366,7 +364,7 @@ class Stack:
         return self.state / "airflow" / ".migrated"
 
     def _is_idle(self) -> bool:
-        """Whether nothing but the scheduler with its idle workers is left: it may wait for them for ever.
+        """Say whether only the scheduler and its idle workers are left: it may wait for them for ever.
 
         (Its shutdown sends each living worker one message, and any worker may take another's and be gone.)
         """
@@ -420,7 +418,7 @@ def _end(parts: list[ChildProcess], grace_seconds: float, is_idle: Callable[[], 
 
 
 @contextmanager
-def _alongside(*works: Callable[[], None]) -> Iterator[None]:
+def _beside(*works: Callable[[], None]) -> Iterator[None]:
     """Run ``works`` in threads beside the block and wait for them at its end; their first error is raised."""
     errors: list[BaseException] = []
 
@@ -441,7 +439,7 @@ def _alongside(*works: Callable[[], None]) -> Iterator[None]:
 
 
 def _secrets(path: Path) -> dict[str, str]:
-    """The stack's own secrets, made once, in a file that only its owner may read."""
+    """Read the stack's own secrets; makes them at first, in a file that only its owner may read."""
     if path.exists():
         return dict(json.loads(path.read_text()))
     made = {
@@ -474,7 +472,7 @@ def _lock(state: Path) -> int:
 
 
 def running(state: Path) -> psutil.Process | None:
-    """The process that runs a stack in this state folder, if one does."""
+    """Give the process that runs a stack in this state folder, or ``None``."""
     try:
         recorded = json.loads((state / "pid").read_text())
         process = psutil.Process(recorded["pid"])

@@ -6,7 +6,7 @@ import signal
 import sys
 from pathlib import Path
 
-from local.console import fail, given, shown
+from local.console import print_error, short_path, variable
 from local.processes import PROJECT, wait_until
 from local.stack import running
 
@@ -15,10 +15,10 @@ DEFAULT_STATE = PROJECT / ".state" / "run"
 
 
 def main() -> int:
-    """End the stack whose state is in ``STATE`` (default ``.state/run``), if one does; the exit code."""
-    state = Path(given("STATE") or DEFAULT_STATE).resolve()
+    """End the stack whose state is in ``STATE`` (default ``.state/run``), if there is one; return the exit code."""
+    state = Path(variable("STATE") or DEFAULT_STATE).resolve()
     if _is_free(state):
-        print(f"nothing is running in {shown(state)}")
+        print(f"nothing is running in {short_path(state)}")
         return 0
     process = running(state)
     if process:
@@ -26,14 +26,14 @@ def main() -> int:
         if not wait_until(lambda: _is_free(state), ORDERLY_SECONDS):
             process.kill()  # its guard ends the rest
     if not wait_until(lambda: _is_free(state), ORDERLY_SECONDS):
-        fail(f"the stack in {shown(state)} does not end; look for its processes with `ps`")
+        print_error(f"the stack in {short_path(state)} does not end; look for its processes with `ps`")
         return 1
-    print(f"stopped the stack in {shown(state)}")
+    print(f"stopped the stack in {short_path(state)}")
     return 0
 
 
 def _is_free(state: Path) -> bool:
-    """Whether nobody holds the state folder: neither a stack nor the guard that ends what one left."""
+    """Say whether no stack holds the state folder, and no guard that still ends what one left."""
     try:
         lock = os.open(state / "lock", os.O_RDWR)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
--- The demo's time machine: a day's links as if they had been given out when the orders were paid.
+-- For the demo: a day's links as if they had been reserved when their orders were paid.
 with aged as (
     update passport_ops.reservation
     set reserved_at = paid_at
@@ -6,7 +6,7 @@ with aged as (
     returning order_key, reserved_at
 )
 
-update passport.links as shown
+update passport.links as published
 set reserved_at = aged.reserved_at
 from aged
-where shown.order_key = aged.order_key
+where published.order_key = aged.order_key

@@ -1,4 +1,4 @@
--- The source table as a landing table: text as it came, so that a bad value is reported instead of refused.
+-- The source table. Its columns are text, so that a bad value is reported and not refused.
 create table if not exists orders (
     order_id text,
     customer_id text,

@@ -1,4 +1,4 @@
--- What became of a day's links: those that were taken back, and under which tag.
+-- How many of a day's links were taken back, by tag.
 select
     tag,
     count(*) as taken_back

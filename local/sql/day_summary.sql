@@ -1,4 +1,4 @@
--- How a business day stands, and what of it lacks a link, by state and reason.
+-- The orders of a business day by state and reason, and how many of them have a published link.
 select
     state,
     reason,

@@ -1,4 +1,4 @@
-"""``make check``: tries every connection that the DAGs use and reserves nothing."""
+"""``make check``: try every connection that the DAGs use. It reserves nothing."""
 
 import sys
 from collections.abc import Callable
@@ -25,17 +25,17 @@ EXPECTED = (
     NmpConfigurationError,
     NmpError,
 )
-"""Errors whose text is made for people and holds no secret."""
+"""Errors with a text for people, without a secret."""
 
 
 def check_campaigns() -> str:
-    """Reads the campaign file; gives a sentence, raises ``CampaignFileError``."""
+    """Read the campaign file; give a sentence, raise ``CampaignFileError``."""
     campaigns = Campaigns.load(settings().campaigns_file)
     return f"{settings().campaigns_file}: {', '.join(campaigns.names)}"
 
 
 def check_orders() -> str:
-    """Runs the extraction for the last day that ended; gives a sentence, raises an error of ``EXPECTED``."""
+    """Run the extraction for the last day that ended; give a sentence, raise an error of ``EXPECTED``."""
     chosen = settings()
     day = last_ended_day(datetime.now(UTC), chosen.timezone)
     database = orders_db()
@@ -50,12 +50,12 @@ def check_orders() -> str:
 
 
 def check_ledger() -> str:
-    """Whether the warehouse is migrated and may be written; gives a sentence, raises an error of ``EXPECTED``."""
+    """See that the warehouse is migrated and can be written; give a sentence, raise an error of ``EXPECTED``."""
     return check_warehouse(warehouse())
 
 
 def check_nmp() -> str:
-    """Whether host and key work; gives a sentence, raises an error of ``EXPECTED``."""
+    """See that host and key work; give a sentence, raise an error of ``EXPECTED``."""
     client = NmpHook().client()
     try:
         return client.check()
@@ -72,14 +72,14 @@ CHECKS: dict[str, Callable[[], str]] = {
 
 
 def main() -> int:
-    """Tries all of them, a line each; gives 1 if any failed."""
+    """Try all of them and print a line for each; return 1 if any failed."""
     failed = False
     for name, check in CHECKS.items():
         try:
-            verdict = f"ok      {name}: {check()}"
+            result = f"ok      {name}: {check()}"
         except EXPECTED as error:
-            failed, verdict = True, f"FAILED  {name}: {error}"
-        sys.stdout.write(verdict + "\n")
+            failed, result = True, f"FAILED  {name}: {error}"
+        sys.stdout.write(result + "\n")
     return int(failed)
 
 

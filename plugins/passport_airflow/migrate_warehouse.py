@@ -1,4 +1,4 @@
-"""``make migrate``: brings the warehouse of the Airflow connection ``warehouse`` up to date."""
+"""``make migrate``: bring the warehouse of the Airflow connection ``warehouse`` up to date."""
 
 import sys
 

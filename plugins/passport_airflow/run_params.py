@@ -51,14 +51,14 @@ def run_params(campaigns: Campaigns, settings: Settings) -> dict[str, Param]:
             type="integer",
             minimum=1,
             title="Calls per order",
-            description="Calls that may have cost a passport, per order and attempt of the run.",
+            description="Calls that may cost a passport, per order, until the run is cleared.",
         ),
         "max_unknown_per_run": Param(
             settings.max_unknown_per_run,
             type="integer",
             minimum=1,
             title="Unknown outcomes",
-            description="The run stops calling after so many calls of unknown outcome.",
+            description="The run stops calling after so many unknown outcomes.",
         ),
     }
 
