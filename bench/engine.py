@@ -1,6 +1,6 @@
 """What the ledger costs: the engine beside a plain client with as many threads, on the sandbox, in turn.
 
-``PYTHONPATH=. python bench/engine.py [--orders 1000] [--latency-ms 150] [--rounds 5]``. The last line on standard
+``PYTHONPATH=. python -P bench/engine.py [--orders 1000] [--latency-ms 150] [--rounds 5]``. The last line on standard
 output is one JSON object with the medians in seconds and the median ratio of the rounds.
 """
 

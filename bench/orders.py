@@ -1,6 +1,6 @@
 """What checking the orders costs: the checks over whole columns beside plain Python, row by row, in turn.
 
-``PYTHONPATH=. python bench/orders.py [--orders 100000] [--rounds 5]``. The orders are clean, as a driver gives them.
+``PYTHONPATH=. python -P bench/orders.py [--orders 100000] [--rounds 5]``. The orders are clean, as a driver gives them.
 The last line on standard output is one JSON object with the medians in seconds of processor time and the median ratio
 of the rounds.
 """

@@ -1,5 +1,6 @@
-"""How many reservations a second the sandbox gives: ``python bench/sandbox.py [--seconds 5] [--connections 32]``.
+"""How many reservations a second the sandbox gives.
 
+``PYTHONPATH=. python -P bench/sandbox.py [--seconds 5] [--connections 32]``.
 The last line on standard output is one JSON object. ``per_second`` is by the clock and shares the machine with this
 client; ``per_cpu_second`` divides by the processor time the sandbox itself used, which is what one core can do.
 """

@@ -1,4 +1,4 @@
-"""What tests share: a real PostgreSQL for the session, and databases of their own in it."""
+"""What tests share: lanes, a real PostgreSQL for the session, and databases of their own in it."""
 
 import atexit
 import logging
@@ -17,12 +17,34 @@ from local.processes import Guard
 from local.stack import Ports
 from tests.databases import Database
 
+TESTS = Path(__file__).parent
+SLOW_LANES = ("browser", "chaos", "compose", "integration")
 _numbers = count(1)
+
+# Databases and stacks are made and deleted all the time, and none outlives the tests: memory is many times faster.
+MEMORY, ENOUGH_BYTES = Path("/dev/shm"), 4 * 2**30  # noqa: S108 - folders in it are made by tempfile
+if "TMPDIR" not in os.environ and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ENOUGH_BYTES:
+    os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
 
 # Airflow writes a configuration and logs where it is told to live, as soon as it is imported.
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="passport-links-airflow-home-")
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test with its lane: the folder it is in, if that is a slow one, else fast.
+
+    The tests of a slow lane run in one process of xdist, so that they share what is slow to start.
+    """
+    for item in items:
+        folder = item.path.relative_to(TESTS).parts[0]
+        if folder in SLOW_LANES:
+            item.add_marker(folder)
+            item.add_marker(pytest.mark.xdist_group(folder))
+        else:
+            item.add_marker("fast")
 
 
 @pytest.fixture(autouse=True)
