@@ -12,12 +12,11 @@ import pytest
 import requests
 from playwright.sync_api import Browser, FrameLocator, Page, expect, sync_playwright
 
-from include.warehouse.publishing import load_links, migrate
+from include.warehouse.migrate import migrate
+from include.warehouse.publishing import load_links
 from local.processes import wait_until
 from local.stack import HOST, WAREHOUSE_DATABASE, Ports, Stack
 from tests.include.ledger_rows import LedgerRows
-
-pytestmark = pytest.mark.browser
 
 USER, PASSWORD = "ada", "a password of this test"
 DAG = "reserve_passport_links"

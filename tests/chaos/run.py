@@ -1,10 +1,9 @@
 """One chaos run: a real stack, its runs, what is done to it, and how it comes to rest."""
 
 import contextlib
-import csv
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -17,12 +16,13 @@ from include.ledger.states import ReservationState
 from include.settings import Settings
 from include.warehouse.migrate import migrate
 from local.processes import LocalStackError, wait_until
-from local.source_table import load_csv
+from local.source_table import SourceOrder, load_csv
 from local.stack import Ports, Stack
 from sandbox.calls import ActOutcome
 from sandbox.checker import check
 from sandbox.errors import SandboxError
 from sandbox.server import SandboxControl
+from tests.builders.orders_csv import paid_order, write_orders
 from tests.canaries import leaks
 from tests.chaos.turmoil import FAULTS, LATENCY_MILLISECONDS, Killer
 from tests.chaos.verdict import Deeds, Verdict, judge
@@ -239,7 +239,7 @@ class Chaos:
 def run(plan: Plan, folder: Path, say: Callable[[str], None], *, log_statements: bool = True) -> Verdict:
     """One chaos run with its state in ``folder``. PostgreSQL logs every statement, so that the search sees them."""
     newest = last_ended_day(datetime.now(UTC), Settings().timezone)
-    _write_orders(folder / "orders.csv", plan, newest)
+    write_orders(folder / "orders.csv", orders_of_both_days(plan, newest))
 
     def prepare(stack: Stack) -> None:
         migrate(stack.warehouse)
@@ -264,13 +264,10 @@ def run(plan: Plan, folder: Path, say: Callable[[str], None], *, log_statements:
         return judge(stack.warehouse, chaos.deeds(), report, leaks(stack))
 
 
-def _write_orders(path: Path, plan: Plan, newest: date) -> None:
-    """The orders of the two days, as a shop's CSV."""
-    with path.open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["order_id", "customer_id", "product", "status", "ordered_at", "paid_at"])
-        for age, orders in ((1, plan.orders), (2, plan.one_by_one)):
-            day = newest - timedelta(days=age)
-            for number in range(orders):
-                paid = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(seconds=number)
-                rows.writerow([f"{day}-{number:06}", f"c{number}", "", "paid", paid.isoformat(), paid.isoformat()])
+def orders_of_both_days(plan: Plan, newest: date) -> Iterator[SourceOrder]:
+    """The orders of the two days before the newest."""
+    for age, orders in ((1, plan.orders), (2, plan.one_by_one)):
+        day = newest - timedelta(days=age)
+        for number in range(orders):
+            paid_at = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(seconds=number)
+            yield paid_order(f"{day}-{number:06}", paid_at, customer_id=f"customer-{number}")

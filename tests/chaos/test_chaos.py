@@ -3,13 +3,9 @@
 import re
 from pathlib import Path
 
-import pytest
-
 from tests.chaos.run import Plan, run
 
 
-@pytest.mark.integration
-@pytest.mark.timeout(600)
 def test_every_promise_holds_in_a_short_chaos_run(tmp_path: Path) -> None:
     said: list[str] = []
 

@@ -1,14 +1,11 @@
 """One real Airflow, PostgreSQL and sandbox for all integration tests; every test has business days of its own."""
 
-import csv
 import json
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from email import message_from_bytes
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,13 +14,35 @@ from aiosmtpd.controller import Controller
 from include.business_day import last_ended_day
 from include.settings import Settings
 from include.warehouse.migrate import migrate
-from local.processes import wait_until
-from local.source_table import load_csv
+from local.airflow_api import Json
+from local.processes import PROJECT, wait_until
+from local.source_table import SourceOrder, load_csv
 from local.stack import HOST, Ports, Stack
+from sandbox.faults import Fault
 from sandbox.server import SandboxControl
+from tests.builders.orders_csv import paid_order, write_orders
 
 RESERVE = "reserve_passport_links"
 DAGS = (RESERVE, "reset_stale_reservations", "resolve_attention")
+
+SMALL_DAG = "greet"
+SMALL_DAG_FILE = """
+from airflow.sdk import dag, task
+
+@dag(schedule=None)
+def greet():
+    @task
+    def names():
+        return ["Ada", "Grace"]
+
+    @task
+    def greet_one(name):
+        print("hello", name)
+
+    greet_one.expand(name=names())
+
+greet()
+"""
 
 CAMPAIGNS = """
 campaigns:
@@ -37,13 +56,13 @@ ORDERS_BY_AGE = {
     2: (5, ""),  # within the look-back of the schedule's run
     8: (4, ""),
     9: (6, ""),
-    10: (3, ""),
     11: (6, ""),
     12: (30, ""),
     13: (30, ""),
     14: (30, ""),
     15: (4, "Scarce"),
     16: (24, ""),
+    17: (4, ""),
 }
 SETTINGS = {
     "PASSPORT_LINKS_CALL_DEADLINE_SECONDS": "5",
@@ -93,6 +112,8 @@ class Running:
     sandbox: SandboxControl
     newest: date
     mails: list[str]
+    scheduled: str = ""
+    """The run id of the schedule's run, which has ended."""
 
     def day(self, days_ago: int) -> date:
         """The business day so many days ago; yesterday is 1."""
@@ -114,20 +135,35 @@ class Running:
         self.await_run(run_id, expect=expect)
         return run_id
 
+    def serve_by_schedule(self) -> None:
+        """Unpause the daily DAG: the latest missed interval runs at once. Await its end."""
+        self.stack.api.unpause(RESERVE)
+        assert wait_until(lambda: bool(self.stack.api.runs(RESERVE)), 60)
+        [run] = self.stack.api.runs(RESERVE)
+        self.scheduled = run["dag_run_id"]
+        self.await_run(self.scheduled)
+
     def await_run(self, run_id: str, *, expect: str = "success") -> None:
         """Awaits a run's end and its expected state."""
         run = self.stack.api.wait_for_run(RESERVE, run_id, 300)
         assert run["state"] == expect, self.task_states(run_id)
 
-    def await_restart(self, run_id: str) -> None:
-        """Awaits that a cleared run is under way again."""
+    def clear(self, run_id: str) -> str:
+        """Clear a whole run and await its end; gives its state."""
+        self.stack.api.clear_run(RESERVE, run_id)
         assert wait_until(lambda: self.stack.api.run(RESERVE, run_id)["state"] in ("queued", "running"), 60)
+        return str(self.stack.api.wait_for_run(RESERVE, run_id, 300)["state"])
 
-    def release(self, order_key: str) -> None:
-        """Decides, as a person does, that a held order is to be asked for again."""
-        conf = {"order_key": order_key, "action": "release", "reason": "looked up, nothing came of it"}
-        run_id = self.stack.api.trigger("resolve_attention", conf)
-        assert self.stack.api.wait_for_run("resolve_attention", run_id, 120)["state"] == "success"
+    def release_held(self, day: date) -> None:
+        """Decide, as a person does, that the held orders of a day are asked for again."""
+        held = "select order_key from passport_ops.reservation where state = 'held' and business_day = %s"
+        why = {"action": "release", "reason": "looked up, nothing came of it"}
+        runs = [
+            self.stack.api.trigger("resolve_attention", {"order_key": order_key, **why})
+            for (order_key,) in self.ask(held, day)
+        ]
+        for run_id in runs:
+            assert self.stack.api.wait_for_run("resolve_attention", run_id, 120)["state"] == "success"
 
     def task_states(self, run_id: str) -> Counter[tuple[str, str]]:
         """How many task instances of a run are in which state."""
@@ -153,57 +189,127 @@ class Running:
 
 
 @pytest.fixture(scope="session")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """The stack with the DAGs parsed and paused, orders loaded and statement logging on."""
+def newest() -> date:
+    """The newest business day that has ended."""
+    return last_ended_day(datetime.now(UTC), Settings().timezone)
+
+
+@pytest.fixture(scope="session")
+def mails() -> Iterator[MailServer]:
+    """The server that takes in Airflow's mails."""
+    mails = MailServer()
+    controller = Controller(mails, HOST, mails.port)
+    controller.start()
+    yield mails
+    controller.stop()
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory, mails: MailServer, newest: date) -> Iterator[Stack]:
+    """The started stack: orders loaded, statements logged, the daily DAG paused; with one small DAG besides."""
     folder = tmp_path_factory.mktemp("integration")
     (folder / "campaigns.yaml").write_text(CAMPAIGNS)
-    newest = last_ended_day(datetime.now(UTC), Settings().timezone)
-    _write_orders(folder / "orders.csv", newest)
+    write_orders(folder / "orders.csv", orders_of_all_days(newest))
+    (folder / "dags").mkdir()
+    for file in (PROJECT / "dags").glob("*.py"):
+        (folder / "dags" / file.name).symlink_to(file)
+    (folder / "dags" / f"{SMALL_DAG}.py").write_text(SMALL_DAG_FILE)
+    policies = folder / "state" / "airflow" / "config" / "airflow_local_settings.py"
+    policies.parent.mkdir(parents=True)
+    policies.write_text(MAIL_POLICY)
+    environment = {
+        **SETTINGS,
+        "PASSPORT_LINKS_CAMPAIGNS_FILE": str(folder / "campaigns.yaml"),
+        "AIRFLOW_CONN_SMTP_DEFAULT": mails.connection,
+    }
 
     def prepare(stack: Stack) -> None:
         migrate(stack.warehouse)
         with stack.orders_db() as orders:
             load_csv(orders, folder / "orders.csv")
 
-    mails = MailServer()
-    environment = {
-        **SETTINGS,
-        "PASSPORT_LINKS_CAMPAIGNS_FILE": str(folder / "campaigns.yaml"),
-        "AIRFLOW_CONN_SMTP_DEFAULT": mails.connection,
-    }
-    policies = folder / "state" / "airflow" / "config" / "airflow_local_settings.py"
-    policies.parent.mkdir(parents=True)
-    policies.write_text(MAIL_POLICY)
-    mail_server = Controller(mails, HOST, mails.port)
-    mail_server.start()
-    with (
-        ending(mail_server),
-        Stack(folder / "state", environment=environment, postgres_settings={"log_statement": "all"}) as stack,
-    ):
+    with Stack(
+        folder / "state",
+        environment=environment,
+        postgres_settings={"log_statement": "all"},
+        dags_folder=folder / "dags",
+    ) as stack:
         stack.start(prepare)
-        stack.api.wait_for_dags(DAGS)
-        sandbox = SandboxControl(stack.sandbox_url)
-        sandbox.create_pool("it-scarce", 2)
-        for dag in DAGS[1:]:
+        stack.api.wait_for_dags([*DAGS, SMALL_DAG])
+        for dag in (*DAGS[1:], SMALL_DAG):
             stack.api.unpause(dag)
-        yield Running(stack, sandbox, newest, mails.texts)
+        yield stack
 
 
-@contextmanager
-def ending(server: Controller) -> Iterator[None]:
-    """Stops the mail server at the end of the block."""
-    try:
-        yield
-    finally:
-        server.stop()
+@pytest.fixture(scope="session")
+def running(stack: Stack, mails: MailServer, newest: date) -> Running:
+    """The stack at work: the schedule's run of the newest day is done."""
+    sandbox = SandboxControl(stack.sandbox_url)
+    sandbox.create_pool("it-scarce", 2)
+    running = Running(stack, sandbox, newest, mails.texts)
+    running.serve_by_schedule()
+    return running
 
 
-def _write_orders(path: Path, newest: date) -> None:
-    with path.open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["order_id", "customer_id", "product", "status", "ordered_at", "paid_at"])
-        for age, (orders, product) in ORDERS_BY_AGE.items():
-            day = newest - timedelta(days=age - 1)
-            for number in range(orders):
-                paid = datetime(day.year, day.month, day.day, 9, number, tzinfo=UTC).isoformat()
-                rows.writerow([f"{day}-{number:02}", f"customer-{number}", product, "paid", paid, paid])
+@dataclass(frozen=True)
+class FailedRun:
+    """A run that failed, was cleared and then served its day: what it showed when it failed, and the faults it met."""
+
+    run_id: str
+    day: date
+    tasks: list[Json]
+    log: str
+    calls: int
+    published: int
+    faults: Counter[str]
+
+    def count(self, task_id: str, state: str) -> int:
+        """How many instances of a task were in a state when the run failed."""
+        return sum(1 for task in self.tasks if (task["task_id"], task["state"]) == (task_id, state))
+
+
+def fail_and_serve(
+    running: Running, day: date, faults: list[Json], repair: Callable[[], Any] = lambda: None, rounds: int = 1
+) -> FailedRun:
+    """Run a day that meets ``faults`` and fails; then repair and clear the run until it succeeds."""
+    before = Counter(running.sandbox.counters()["faults"])
+    for fault in faults:
+        running.sandbox.queue_fault(**fault)
+    run_id = running.run_day(day, expect="failed")
+    tasks, log = running.stack.api.tasks(RESERVE, run_id), running.whole_log(run_id, "check_run")
+    calls, published = running.calls(run_id), running.published(day)
+    for _ in range(rounds):
+        repair()
+        if running.clear(run_id) == "success":
+            met = Counter(running.sandbox.counters()["faults"]) - before
+            return FailedRun(run_id, day, tasks, log, calls, published, met)
+    pytest.fail(f"run {run_id} still fails after {rounds} clears: {running.task_states(run_id)}")
+
+
+@pytest.fixture(scope="session")
+def out_of_stock(running: Running) -> FailedRun:
+    """A day of four orders with two passports in their pool; the repair is a larger pool."""
+    return fail_and_serve(running, running.day(15), [], lambda: running.sandbox.create_pool("it-scarce", 10))
+
+
+@pytest.fixture(scope="session")
+def redirected(running: Running) -> FailedRun:
+    """A day of six orders; its first call consumes a passport and is redirected, which stops the run."""
+    return fail_and_serve(running, running.day(11), [{"fault": "redirect", "commit": True}])
+
+
+@pytest.fixture(scope="session")
+def under_every_fault(running: Running) -> FailedRun:
+    """A day of 24 orders whose first calls meet every fault; the repair is to release the orders that are held."""
+    day = running.day(16)
+    faults = [{"fault": fault.value} for fault in Fault]
+    return fail_and_serve(running, day, faults, lambda: running.release_held(day), rounds=6)
+
+
+def orders_of_all_days(newest: date) -> Iterator[SourceOrder]:
+    """The orders of ``ORDERS_BY_AGE``; the newest business day has age 1."""
+    for age, (orders, product) in ORDERS_BY_AGE.items():
+        day = newest - timedelta(days=age - 1)
+        for number in range(orders):
+            paid_at = datetime(day.year, day.month, day.day, 9, number, tzinfo=UTC)
+            yield paid_order(f"{day}-{number:02}", paid_at, product=product, customer_id=f"customer-{number}")

@@ -1,44 +1,66 @@
 """The daily DAG on a real Airflow: whatever Airflow does, the platform gives each order one passport.
 
-The tests share one running stack and build on each other in the order they stand here.
+The tests share one running stack. Each has business days of its own, and after each the promises are checked.
 """
 
-from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 
 from local.processes import wait_until
 from sandbox.checker import check
 from sandbox.faults import Fault
-from tests.integration.conftest import RESERVE, Running
+from tests.integration.conftest import RESERVE, FailedRun, Running
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(420), pytest.mark.xdist_group("integration")]
+
+@pytest.fixture(autouse=True)
+def _the_promises_hold_after_each_test(running: Running) -> Iterator[None]:
+    yield
+    assert_every_order_has_one_passport(running)
+
+
+def assert_every_order_has_one_passport(running: Running) -> None:
+    """Compare the ledger with what is published and with the platform's history, once all runs have ended well."""
+    [(orders,)] = running.ask("select count(*) from passport_ops.reservation")
+    assert running.ask("select state, count(*) from passport_ops.reservation group by state") == [("reserved", orders)]
+    links = "select count(*), count(distinct order_key), count(distinct certificate_id) from passport.links"
+    assert running.ask(links) == [(orders, orders, orders)]
+    given = [entry for entry in running.sandbox.history() if entry["kind"] == "reserve" and entry["certificate_id"]]
+    received = {row[0] for row in running.ask("select certificate_id from passport_ops.passport")}
+    lost = {str(entry["certificate_id"]) for entry in given} - received
+    explained = ["unknown", "redirected", "unreadable", "wrong_link"]
+    [(possible,)] = running.ask("select count(*) from passport_ops.attempt where outcome = any(%s)", explained)
+    assert len(lost) <= possible
+    assert check(running.stack.warehouse, running.sandbox.history()).violations == ()
+
+
+def test_every_order_has_one_passport_and_every_passport_one_order(
+    running: Running, out_of_stock: FailedRun, redirected: FailedRun, under_every_fault: FailedRun
+) -> None:
+    [(orders,)] = running.ask("select count(*) from passport.links")
+    assert orders >= 12 + 5 + 4 + 6 + 24  # the schedule's two days and those of the three runs
+    assert_every_order_has_one_passport(running)
 
 
 def test_the_schedule_serves_yesterday_and_finds_late_orders(running: Running) -> None:
-    running.stack.api.unpause(RESERVE)  # the latest missed interval runs at once
-    assert wait_until(lambda: bool(running.stack.api.runs(RESERVE)), 60)
-    [run] = running.stack.api.runs(RESERVE)
-    running.await_run(run["dag_run_id"])
-
-    assert run["run_type"] == "scheduled"
+    assert running.stack.api.run(RESERVE, running.scheduled)["run_type"] == "scheduled"
     assert running.published(running.day(1)) == 12
     assert running.published(running.day(2)) == 5
-    assert running.given_out() == 17
-    assert running.task_states(run["dag_run_id"])["reserve", "success"] == 17
+    assert running.calls(running.scheduled) == 17
+    assert running.task_states(running.scheduled)["reserve", "success"] == 17
     assert running.ask(
         "select complete, orders, published, lacking from passport.days where business_day = %s", running.day(1)
     ) == [(True, 12, 12, 0)]
 
 
 def test_one_order_tasks_start_no_worker_and_name_their_order_in_the_log(running: Running) -> None:
-    [run] = running.stack.api.runs(RESERVE)
-    tasks = [task for task in running.stack.api.tasks(RESERVE, run["dag_run_id"]) if task["task_id"] == "reserve"]
+    tasks = [task for task in running.stack.api.tasks(RESERVE, running.scheduled) if task["task_id"] == "reserve"]
 
     assert {task["hostname"] for task in tasks} == {""}  # no worker ever reported for them
-    log = running.stack.api.log(RESERVE, run["dag_run_id"], "reserve", map_index=0)
-    [first] = running.ask("select order_key from passport_ops.run_order where task_index = 0")
-    assert f"order {first[0]}: reserved" in log
+    log = running.stack.api.log(RESERVE, running.scheduled, "reserve", map_index=0)
+    first = "select order_key from passport_ops.run_order where run_id = %s and task_index = 0"
+    [(order_key,)] = running.ask(first, running.scheduled)
+    assert f"order {order_key}: reserved" in log
 
 
 def test_a_day_that_was_served_costs_nothing_when_run_again(running: Running) -> None:
@@ -51,29 +73,29 @@ def test_a_day_that_was_served_costs_nothing_when_run_again(running: Running) ->
 
 
 def test_clearing_a_whole_run_asks_for_nothing_twice(running: Running) -> None:
+    run_id = running.run_day(running.day(17))
+    assert running.calls(run_id) == 4
     before = running.given_out()
-    [run] = [each for each in running.stack.api.runs(RESERVE) if each["run_type"] == "scheduled"]
 
-    running.stack.api.clear_run(RESERVE, run["dag_run_id"])
-    running.await_restart(run["dag_run_id"])
-    running.await_run(run["dag_run_id"])
+    assert running.clear(run_id) == "success"
 
+    assert running.calls(run_id) == 4
     assert running.given_out() == before
 
 
 def test_a_backfill_serves_its_days_and_all_runs_again_changes_nothing(running: Running) -> None:
     before = running.given_out()
-    first, last = f"{running.day(10)}T00:00:00Z", f"{running.day(8)}T23:59:59Z"
+    first, last = f"{running.day(9)}T00:00:00Z", f"{running.day(8)}T23:59:59Z"
 
     running.stack.api.wait_for_backfill(running.stack.api.backfill(RESERVE, first, last))
-    assert [running.published(running.day(age)) for age in (10, 9, 8)] == [3, 6, 4]
-    assert running.given_out() == before + 13
+    assert [running.published(running.day(age)) for age in (9, 8)] == [6, 4]
+    assert running.given_out() == before + 10
 
     running.stack.api.wait_for_backfill(running.stack.api.backfill(RESERVE, first, last, reprocess="completed"))
     backfilled = [run for run in running.stack.api.runs(RESERVE) if run["run_type"] == "backfill"]
-    assert len(backfilled) == 3
+    assert len(backfilled) == 2
     assert {run["state"] for run in backfilled} == {"success"}
-    assert running.given_out() == before + 13
+    assert running.given_out() == before + 10
     assert {running.task_states(run["dag_run_id"])["trigger_reset", "skipped"] for run in backfilled} == {1}
 
 
@@ -113,7 +135,7 @@ def test_a_transaction_that_a_killed_scheduler_left_open_is_ended_by_the_databas
     assert running.ask("show idle_in_transaction_session_timeout") == [("20s",)]
 
 
-def test_a_big_day_is_assigned_to_slices_that_workers_serve(running: Running) -> None:
+def test_a_big_day_is_dealt_into_slices_that_workers_serve(running: Running) -> None:
     before = running.given_out()
 
     run_id = running.run_day(running.day(14), per_order_limit=10, max_tasks=3)
@@ -124,42 +146,24 @@ def test_a_big_day_is_assigned_to_slices_that_workers_serve(running: Running) ->
     assert "10 orders: 10 served" in running.stack.api.log(RESERVE, run_id, "reserve", map_index=0)
 
 
-def test_an_empty_pool_skips_its_orders_fails_the_run_and_a_clear_serves_them(running: Running) -> None:
-    day = running.day(15)
-
-    run_id = running.run_day(day, expect="failed")
-
-    states = running.task_states(run_id)
-    assert (states["reserve", "success"], states["reserve", "skipped"]) == (2, 2)
-    assert states["check_run", "failed"] == 1
-    assert running.published(day) == 2
-    assert "2 of 4 orders have a link (2 out_of_stock)" in running.whole_log(run_id, "check_run")
-
-    running.sandbox.create_pool("it-scarce", 10)
-    running.stack.api.clear_run(RESERVE, run_id)
-    running.await_restart(run_id)
-    running.await_run(run_id)
-    assert running.published(day) == 4
+def test_an_empty_pool_skips_its_orders_fails_the_run_and_a_clear_serves_them(
+    running: Running, out_of_stock: FailedRun
+) -> None:
+    assert (out_of_stock.count("reserve", "success"), out_of_stock.count("reserve", "skipped")) == (2, 2)
+    assert out_of_stock.count("check_run", "failed") == 1
+    assert out_of_stock.published == 2
+    assert "2 of 4 orders have a link (2 out_of_stock)" in out_of_stock.log
+    assert running.published(out_of_stock.day) == 4
 
 
 def test_an_answer_that_stops_the_run_fails_its_order_at_once_skips_the_others_and_a_clear_serves_all(
-    running: Running,
+    running: Running, redirected: FailedRun
 ) -> None:
-    day = running.day(11)
-    running.sandbox.queue_fault("redirect")
-
-    run_id = running.run_day(day, expect="failed")
-
-    states = running.task_states(run_id)
-    assert (states["reserve", "failed"], states["reserve", "skipped"]) == (1, 5)
-    assert {task["try_number"] for task in running.stack.api.tasks(RESERVE, run_id) if task["state"] == "failed"} == {1}
-    assert running.calls(run_id) == 1
-    assert "302: the NMP redirects" in running.whole_log(run_id, "check_run")
-
-    running.stack.api.clear_run(RESERVE, run_id)
-    running.await_restart(run_id)
-    running.await_run(run_id)
-    assert running.published(day) == 6
+    assert (redirected.count("reserve", "failed"), redirected.count("reserve", "skipped")) == (1, 5)
+    assert {task["try_number"] for task in redirected.tasks if task["state"] == "failed"} == {1}
+    assert redirected.calls == 1
+    assert "302: a redirect, which is never followed" in redirected.log
+    assert running.published(redirected.day) == 6
 
 
 @pytest.mark.parametrize(
@@ -181,37 +185,14 @@ def test_a_run_that_cannot_be_fails_once_with_one_sentence(running: Running, con
     assert running.given_out() == before
 
 
-def test_a_day_under_every_fault_is_served_when_a_person_has_decided(running: Running) -> None:
-    day = running.day(16)
-    before = Counter(running.sandbox.counters()["faults"])
-    for fault in Fault:
-        running.sandbox.queue_fault(fault.value)
-
-    run_id = running.run_day(day, expect="failed")
-    for _ in range(6):
-        for (order_key,) in running.ask("select order_key from passport_ops.reservation where state = 'held'"):
-            running.release(order_key)
-        running.stack.api.clear_run(RESERVE, run_id)
-        running.await_restart(run_id)
-        if running.stack.api.wait_for_run(RESERVE, run_id, 300)["state"] == "success":
-            break
-
-    assert running.published(day) == 24
-    assert Counter(running.sandbox.counters()["faults"]) - before == dict.fromkeys((fault.value for fault in Fault), 1)
-    outcomes = {row[0] for row in running.ask("select outcome from passport_ops.attempt where run_id = %s", run_id)}
+def test_a_day_under_every_fault_is_served_when_a_person_has_decided(
+    running: Running, under_every_fault: FailedRun
+) -> None:
+    assert running.published(under_every_fault.day) == 24
+    assert under_every_fault.faults == dict.fromkeys((fault.value for fault in Fault), 1)
+    rows = "select outcome from passport_ops.attempt where run_id = %s"
+    outcomes = {row[0] for row in running.ask(rows, under_every_fault.run_id)}
     outcomes.discard("duplicate")  # the one that was given twice may be one whose first answer got lost
     assert outcomes == {"redirected", "reserved", "throttled", "unknown", "unreadable", "wrong_link"}
-
-
-def test_every_order_has_one_passport_and_every_passport_one_order(running: Running) -> None:
-    assert running.ask("select state, count(*) from passport_ops.reservation group by state") == [("reserved", 154)]
-    assert running.ask("select count(*), count(distinct certificate_id) from passport.links") == [(154, 154)]
     kept = "select outcome from passport_ops.answer join passport_ops.attempt using (attempt_id) order by outcome"
     assert running.ask(kept) == [("unreadable",), ("wrong_link",)]
-    given = [entry for entry in running.sandbox.history() if entry["kind"] == "reserve" and entry["certificate_id"]]
-    received = {row[0] for row in running.ask("select certificate_id from passport_ops.passport")}
-    lost = {str(entry["certificate_id"]) for entry in given} - received
-    explained = ("unknown", "redirected", "unreadable", "wrong_link")
-    unknown = running.ask("select count(*) from passport_ops.attempt where outcome = any(%s)", list(explained))
-    assert len(lost) <= unknown[0][0]
-    assert check(running.stack.warehouse, running.sandbox.history()).violations == ()

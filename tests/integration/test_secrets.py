@@ -1,18 +1,24 @@
-"""Promise 6 on the runs before: no link, passphrase or API key anywhere but in the restricted columns."""
+"""Promise 6 after runs that met every fault: no link, passphrase or API key anywhere but in the restricted columns."""
 
 import pytest
 
+from local.processes import wait_until
 from local.stack import AIRFLOW_DATABASE, WAREHOUSE_DATABASE
 from tests.canaries import Secrets, bodies, dump, leaks, log_files
-from tests.integration.conftest import Running
+from tests.integration.conftest import FailedRun, Running
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300), pytest.mark.xdist_group("integration")]
+
+@pytest.fixture(autouse=True)
+def _runs_have_failed_and_met_every_fault(
+    out_of_stock: FailedRun, redirected: FailedRun, under_every_fault: FailedRun
+) -> None:
+    """Let the runs leave what they leave: logs, mails, answers that nobody could read."""
 
 
 def test_the_search_finds_links_where_they_may_be(running: Running) -> None:
     secrets = Secrets.of(running.stack)
     published = {link.partition(",")[2] for (link,) in running.ask("select link from passport.links")}
-    assert len(published) > 100
+    assert len(published) > 50
     assert published < set(secrets.sought)  # some were lost on the way
     assert published <= secrets.found_in(dump(running.stack.postgres.uri(WAREHOUSE_DATABASE)))
 
@@ -32,8 +38,8 @@ def test_the_search_looks_at_what_the_api_and_the_page_show(running: Running) ->
 
 
 def test_the_search_looks_at_the_mails_about_failures(running: Running) -> None:
-    assert any("2 of 4 orders have a link (2 out_of_stock)" in text for text in running.mails)
-    assert any("302: the NMP redirects" in text for text in running.mails)
+    for sentence in ("2 of 4 orders have a link (2 out_of_stock)", "302: a redirect, which is never followed"):
+        assert wait_until(lambda sentence=sentence: any(sentence in text for text in running.mails), 30), sentence
 
 
 def test_no_secret_stands_anywhere_else(running: Running) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from include.settings import settings
 from local import run_once
+from tests.builders.orders_csv import HEADER
 
 NOTHING = {
     "orders": 0,
@@ -87,7 +88,7 @@ def test_a_csv_without_the_needed_columns_is_named_before_airflow_starts(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     orders = tmp_path / "orders.csv"
-    orders.write_text("order_id,customer_id,product,status,ordered_at\n1,2,Aria Tote,paid,2017-11-24\n")
+    orders.write_text(HEADER.removesuffix(",paid_at") + "\n1,2,Aria Tote,paid,2017-11-24\n")
     code, result, error = _run(monkeypatch, capsys, DAY="2017-11-24", ORDERS=str(orders))
     assert (code, result["orders"]) == (1, 0)
     assert error == f"orders file {orders} has no column paid_at; name it in the first line"

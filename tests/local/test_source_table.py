@@ -11,9 +11,9 @@ from include.campaigns import Campaigns
 from include.extraction import read_orders
 from include.settings import Settings
 from local.source_table import OrdersFileError, load_csv
+from tests.builders.orders_csv import HEADER
 
 BRAND = Path(__file__).parents[2] / "include" / "brand"
-HEADER = "order_id,customer_id,product,status,ordered_at,paid_at"
 
 Connection = psycopg.Connection[tuple[object, ...]]
 

@@ -1,5 +1,4 @@
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -7,24 +6,6 @@ import pytest
 
 from local.processes import LocalStackError
 from local.stack import Ports, Stack, is_free, running
-
-DAG = """
-from airflow.sdk import dag, task
-
-@dag(schedule=None)
-def greet():
-    @task
-    def names():
-        return ["Ada", "Grace"]
-
-    @task
-    def greet_one(name):
-        print("hello", name)
-
-    greet_one.expand(name=names())
-
-greet()
-"""
 
 
 def test_free_ports_are_three_different_ones_below_the_ephemeral_range() -> None:
@@ -80,81 +61,3 @@ def test_secrets_are_kept_between_starts_and_private(tmp_path: Path) -> None:
         assert stack.environment()["AIRFLOW__API_AUTH__JWT_SECRET"] == first
     assert (tmp_path / "secrets.json").stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "logs").stat().st_mode & 0o777 == 0o700
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    dags = tmp_path_factory.mktemp("dags")
-    (dags / "greet.py").write_text(DAG)
-    no_plugins = tmp_path_factory.mktemp("plugins")
-    with Stack(tmp_path_factory.mktemp("state"), dags_folder=dags, plugins_folder=no_plugins) as stack:
-        stack.start()
-        stack.api.wait_for_dags(["greet"])
-        stack.api.unpause("greet")
-        yield stack
-
-
-@pytest.mark.integration
-def test_a_run_comes_to_its_end_and_its_logs_can_be_read(stack: Stack) -> None:
-    run_id = stack.api.trigger("greet")
-    assert stack.api.wait_for_run("greet", run_id)["state"] == "success"
-    tasks = {(task["task_id"], task["map_index"]): task["state"] for task in stack.api.tasks("greet", run_id)}
-    assert tasks == {("names", -1): "success", ("greet_one", 0): "success", ("greet_one", 1): "success"}
-    assert "hello Grace" in stack.api.log("greet", run_id, "greet_one", map_index=1)
-    assert [entry["value"] for entry in stack.api.xcoms("greet", run_id)] == [["Ada", "Grace"]]
-
-
-@pytest.mark.integration
-def test_a_cleared_run_runs_again(stack: Stack) -> None:
-    run_id = stack.api.trigger("greet")
-    stack.api.wait_for_run("greet", run_id)
-    stack.api.clear_tasks("greet", run_id, [("greet_one", 0)])
-    assert stack.api.wait_for_run("greet", run_id)["state"] == "success"
-    tries = {task["map_index"]: task["try_number"] for task in stack.api.tasks("greet", run_id)}
-    assert tries == {-1: 1, 0: 2, 1: 1}
-
-
-@pytest.mark.integration
-def test_everything_listens_on_the_loopback_address_only(stack: Stack) -> None:
-    pids = {part.pid for part in stack.parts.values()}
-    pids |= {child.pid for pid in pids for child in psutil.Process(pid).children(recursive=True)}
-    addresses = {
-        connection.laddr.ip
-        for connection in psutil.net_connections("inet")
-        if connection.status == "LISTEN" and connection.pid in pids
-    }
-    assert addresses == {"127.0.0.1"}
-
-
-@pytest.mark.integration
-def test_no_secret_stands_on_a_command_line(stack: Stack) -> None:
-    environment = stack.environment()
-    secrets = [
-        stack.postgres.password,
-        *(environment[f"AIRFLOW__{name}"] for name in ("CORE__FERNET_KEY", "API__SECRET_KEY", "API_AUTH__JWT_SECRET")),
-    ]
-    command_lines = "\n".join(" ".join(psutil.Process(part.pid).cmdline()) for part in stack.parts.values())
-    assert not [secret for secret in secrets if secret in command_lines]
-
-
-@pytest.mark.integration
-def test_killed_parts_can_be_started_again_and_go_on_working(stack: Stack) -> None:
-    former = {name: stack.parts[name].pid for name in ("triggerer", "scheduler", "sandbox")}
-    for name in former:
-        stack.parts[name].kill()
-        assert not stack.parts[name].is_alive()
-    assert sorted(stack.revive()) == ["sandbox", "scheduler", "triggerer"]
-    assert not {stack.parts[name].pid for name in former} & {None, *former.values()}
-    run_id = stack.api.trigger("greet")
-    assert stack.api.wait_for_run("greet", run_id)["state"] == "success"
-
-
-@pytest.mark.integration
-def test_a_stopped_stack_leaves_no_process_behind(stack: Stack) -> None:
-    processes = [psutil.Process(part.pid) for part in stack.parts.values() if part.pid]
-    assert len(processes) == 6
-    processes += [child for process in processes for child in process.children(recursive=True)]
-    assert len(processes) > 10
-    stack.stop()
-    assert not [process for process in processes if process.is_running()]
-    assert is_free(stack.ports.ui)
