@@ -221,7 +221,7 @@ def _begin(
 
 
 class TagReset:
-    """A reset whose intent is committed, in the hands of the process that carries it out.
+    """A reset whose intent is committed, and the two connections that carry it out.
 
     ``owner`` is the connection that locks the reset's row until its next commit and writes what becomes of the reset;
     ``work`` commits each statement at once.

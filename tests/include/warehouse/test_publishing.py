@@ -7,6 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from include.ledger.states import SERVED, UNSERVED, ReservationState
 from include.warehouse.database import SafeDatabaseError, open_session
 from include.warehouse.publishing import LoadCheckError, LoadResult, PublishedDay, load_links
 from local.postgres import EmbeddedPostgres
@@ -18,7 +19,7 @@ SATURDAY = date(2026, 11, 21)
 
 
 class Rows:
-    """Writes a ledger as it would stand, and reads what was published; every statement is committed at once."""
+    """Writes rows as the ledger does, and reads what was published; every statement is committed at once."""
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
@@ -363,6 +364,16 @@ def test_a_load_without_a_day_of_its_own_publishes_what_changed_and_counts_no_ot
     result = load_links(rows.uri, run_id="reset")
     assert (result.updated, result.days) == (1, [PublishedDay(FRIDAY, True, 1, 1, 0, {})])
     assert rows.all("select business_day from passport.days order by 1") == [(FRIDAY,), (SATURDAY,)]
+
+
+@pytest.mark.parametrize("state", [state for state in ReservationState if state not in SERVED])
+def test_a_complete_day_is_counted_again_while_an_order_of_it_waits_for_a_link(
+    rows: Rows, state: ReservationState
+) -> None:
+    rows.load(FRIDAY)
+    rows.order("late", state)
+    counted = [day.business_day for day in load_links(rows.uri, run_id="reset").days]
+    assert counted == ([FRIDAY] if state in UNSERVED else [])
 
 
 # --- all or nothing ------------------------------------------------------------------------------------------------
