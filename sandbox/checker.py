@@ -18,7 +18,7 @@ from heapq import heappop, heappush
 from typing import Any
 
 import psycopg
-from psycopg.rows import RowMaker, class_row
+from psycopg.rows import RowMaker
 
 from include.ledger.states import PassportState
 from include.outcomes import MEANINGS, AttemptOutcome, Consumed
@@ -29,6 +29,7 @@ from include.warehouse.database import (
     SafeDatabaseError,
     connecting_to,
     open_session,
+    read_rows,
     safe_errors,
 )
 from sandbox.errors import SandboxError
@@ -109,9 +110,9 @@ def examine(connection: Connection, history: Sequence[Mapping[str, Any]]) -> Rep
     """Decide the same over an open connection; what it reads is what it judges."""
     with connection.transaction():
         found = [violation for rule in RULES if (violation := rule.broken(connection))]
-        attempts = connection.cursor(row_factory=class_row(_Attempt)).execute(sql("attempts")).fetchall()
-        passports = connection.cursor(row_factory=class_row(_Passport)).execute(sql("passports")).fetchall()
-        (counts,) = connection.cursor(row_factory=class_row(_Counts)).execute(sql("counts")).fetchall()
+        attempts = read_rows(connection, _Attempt, sql("attempts"))
+        passports = read_rows(connection, _Passport, sql("passports"))
+        [counts] = read_rows(connection, _Counts, sql("counts"))
     seen = _History.of(history)
     comparison = _Comparison(seen, attempts, passports)
     found += comparison.violations()

@@ -6,11 +6,10 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from psycopg.rows import class_row
-
+from include.ledger.moves import Move, write_moves
 from include.ledger.states import ReservationState
 from include.sql_files import sql_of
-from include.warehouse.database import Connection, safe_errors
+from include.warehouse.database import Connection, read_rows, safe_errors
 
 sql = sql_of(__package__)
 
@@ -53,6 +52,7 @@ _NEXT_STEPS = {
 @dataclass(frozen=True)
 class _Order:
     state: str
+    fence: int
     lease_left: float | None  # seconds; 0 when the lease has ended
 
 
@@ -81,15 +81,16 @@ def resolve(
         raise AttentionError(message)
     key = {"order_key": order_key}
     with safe_errors(f"The decision about order {order_key!r} could not be written"), connection.transaction():
-        order = connection.cursor(row_factory=class_row(_Order)).execute(sql("lock_order"), key).fetchone()
-        if order is None:
+        found = read_rows(connection, _Order, sql("lock_order"), key)
+        if not found:
             message = f"no order {order_key!r} is in the ledger: correct the order_key (case counts)"
             raise AttentionError(message)
+        [order] = found
         state, target = ReservationState(order.state), TARGETS[action]
         if state not in NEED_A_PERSON:
-            last = connection.cursor(row_factory=class_row(_Decision)).execute(sql("last_decision"), key).fetchone()
-            if last and (last.action, last.reason) == (action, reason):
-                return Decided(order_key, ReservationState(last.from_state), state, again=True)
+            for last in read_rows(connection, _Decision, sql("last_decision"), key):
+                if (last.action, last.reason) == (action, reason):
+                    return Decided(order_key, ReservationState(last.from_state), state, again=True)
             raise AttentionError(_refusal(order_key, state, order.lease_left))
         decision = {
             **key,
@@ -98,9 +99,9 @@ def resolve(
             "decided_by": decided_by,
             "from_state": state.value,
             "to_state": target.value,
-            "reason_of_move": f"{action.value}d by {decided_by or 'a person'}: {reason}",
         }
-        connection.execute(sql("move_order"), decision)
+        why = f"{action.value}d by {decided_by or 'a person'}: {reason}"
+        write_moves(connection, [Move(order_key, target, why, order.fence + 1)])
         connection.execute(sql("save_decision"), decision)
         if action is Action.CLOSE:
             connection.execute(sql("erase_answers"), key)

@@ -10,12 +10,12 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from psycopg.rows import kwargs_row, scalar_row
+from psycopg.rows import scalar_row
 
 from include.campaigns import Campaign, ResetPolicy
 from include.ledger.states import TagState
 from include.sql_files import sql_of
-from include.warehouse.database import Connect, Connection, open_session, safe_errors
+from include.warehouse.database import Connect, Connection, open_session, read_rows, safe_errors
 
 sql = sql_of(__package__)
 
@@ -153,8 +153,7 @@ def read_stocks(
         "stale_afters": [campaign.stale_after for campaign in listed],
         "tags": None if tags is None else list(tags),
     }
-    with connection.cursor(row_factory=kwargs_row(_stock)) as cursor:
-        return cursor.execute(sql("stocks"), parameters).fetchall()
+    return read_rows(connection, _stock, sql("stocks"), parameters)
 
 
 def _stock(*, state: str, **columns: Any) -> TagStock:

@@ -26,7 +26,7 @@ from enum import StrEnum
 from typing import Protocol
 
 import psycopg
-from psycopg.rows import class_row, scalar_row
+from psycopg.rows import scalar_row
 
 from include.campaigns import Campaign
 from include.ledger.leases import lapse_calls_of_tag
@@ -34,7 +34,7 @@ from include.ledger.states import TagState
 from include.nmp.errors import NmpError, NmpUnreadableError
 from include.resets.planning import ResetError, what_blocks_now
 from include.sql_files import sql_of
-from include.warehouse.database import Connect, Connection, open_session, safe_errors
+from include.warehouse.database import Connect, Connection, open_session, read_rows, safe_errors
 
 sql = sql_of(__package__)
 log = logging.getLogger(__name__)
@@ -204,20 +204,20 @@ def _begin(
     work: Connection, tag: str, run_id: str, campaigns: Sequence[Campaign], synced_since: datetime
 ) -> _Begun | ResetBlocked:
     """Close the tag and commit the intent, or find the one that an earlier try committed."""
-    tags, resets = work.cursor(row_factory=class_row(_Tag)), work.cursor(row_factory=class_row(_ResetRow))
     with work.transaction():
-        locked = tags.execute(sql("lock_tag"), {"tag": tag}).fetchone()
-        if locked is None:
+        found = read_rows(work, _Tag, sql("lock_tag"), {"tag": tag})
+        if not found:
             return ResetBlocked("no order ever named this tag")
-        if locked.state == TagState.OPEN:
+        if found[0].state == TagState.OPEN:
             if blocked := what_blocks_now(work, tag, campaigns, synced_since):
                 return ResetBlocked(blocked)
-            (locked,) = tags.execute(sql("close_tag"), {"tag": tag}).fetchall()
-        intent = {"tag": tag, "run_id": run_id, "epoch": locked.epoch}
-        reset = resets.execute(sql("under_way"), intent).fetchone()
-        if reset is None:
-            (reset,) = resets.execute(sql("intend"), intent).fetchall()
-        return _Begun(reset.reset_id, locked.resetting_since, asked_before=reset.state == ResetState.UNKNOWN)
+            found = read_rows(work, _Tag, sql("close_tag"), {"tag": tag})
+        [closed] = found
+        intent = {"tag": tag, "run_id": run_id, "epoch": closed.epoch}
+        [reset] = read_rows(work, _ResetRow, sql("under_way"), intent) or read_rows(
+            work, _ResetRow, sql("intend"), intent
+        )
+        return _Begun(reset.reset_id, closed.resetting_since, asked_before=reset.state == ResetState.UNKNOWN)
 
 
 class TagReset:

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from datetime import date
 
 import psycopg
-from psycopg.rows import class_row, scalar_row
+from psycopg.rows import scalar_row
 
 from include.sql_files import sql_of
-from include.warehouse.database import Connect, Connection, SafeDatabaseError, open_session, safe_errors
+from include.warehouse.database import Connect, Connection, SafeDatabaseError, open_session, read_rows, safe_errors
 
 sql = sql_of(__package__)
 log = logging.getLogger(__name__)
@@ -102,17 +102,12 @@ def _load(connection: Connection, business_day: date | None, run_id: str) -> Loa
     values = connection.cursor(row_factory=scalar_row)
     with connection.transaction():
         connection.execute(sql("serialise_loads"))
-        (retired,) = values.execute(sql("retire_links"), {"run_id": run_id})
-        (counts,) = connection.cursor(row_factory=class_row(_Counts)).execute(sql("publish_links"), {"run_id": run_id})
+        [retired] = values.execute(sql("retire_links"), {"run_id": run_id})
+        [counts] = read_rows(connection, _Counts, sql("publish_links"), {"run_id": run_id})
         refused: list[str] = values.execute(sql("refused_links")).fetchall()
-        days = (
-            connection.cursor(row_factory=class_row(PublishedDay))
-            .execute(sql("publish_days"), {"business_day": business_day, "run_id": run_id})
-            .fetchall()
-        )
-        _check(
-            connection.cursor(row_factory=class_row(_Fault)).execute(sql("check_load"), {"refused": refused}).fetchall()
-        )
+        own_day = {"business_day": business_day, "run_id": run_id}
+        days = read_rows(connection, PublishedDay, sql("publish_days"), own_day)
+        _check(read_rows(connection, _Fault, sql("check_load"), {"refused": refused}))
         connection.execute(sql("forget_published"), {"refused": refused})
         connection.execute(sql("keep_refused"), {"refused": refused})
     return LoadResult(counts.published_now, counts.updated + retired, refused, days)
