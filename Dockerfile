@@ -18,6 +18,7 @@ RUN mkdir -p -m 775 logs sandbox
 COPY dags dags
 COPY plugins plugins
 COPY include include
+# The project's package include must come before any other of that name in site-packages.
 ENV PYTHONPATH=/opt/airflow
 
 # Healthy means that the API server answers and reaches its database; the other components have checks of their own.

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -326,7 +326,8 @@ class Stack:
             return connecting_to(self.postgres.uri(database))
         # As soon as it is imported, Airflow writes its configuration into its home.
         os.environ.setdefault("AIRFLOW_HOME", str(self.airflow_home))
-        from passport_airflow.connections import from_environment
+        with redirect_stdout(sys.stderr):  # to where Airflow then logs; standard output is for the results of commands
+            from passport_airflow.connections import from_environment
 
         return from_environment(conn_id, outside)
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from include.ledger.run_starts import RunStart
 from include.ledger.runs import RunLedger
 from include.nmp.connection import NmpConnection
-from include.reserving import EngineSettings, ReservingEngine
+from include.reserving import HOLD_SECONDS, EngineSettings, ReservingEngine
 from include.settings import settings
 from passport_airflow.connections import PostgresDatabase, warehouse
 from passport_airflow.nmp_hook import NmpHook
@@ -51,9 +51,9 @@ class ProcessEngine(ReservingEngine):
         with self._looking_up:
             return self._lookups.orders_of_task(run_id, map_index)
 
-    def close(self, *arguments: float) -> None:
+    def close(self, hold_seconds: float = HOLD_SECONDS) -> None:
         """Settle the calls under way and end; see ``ReservingEngine.close``."""
-        super().close(*arguments)
+        super().close(hold_seconds)
         with self._looking_up:
             self._lookups.close()
 
