@@ -135,7 +135,7 @@ def test_a_transaction_that_a_killed_scheduler_left_open_is_ended_by_the_databas
     assert running.ask("show idle_in_transaction_session_timeout") == [("20s",)]
 
 
-def test_a_big_day_is_dealt_into_slices_that_workers_serve(running: Running) -> None:
+def test_a_big_day_is_assigned_to_slices_that_workers_serve(running: Running) -> None:
     before = running.given_out()
 
     run_id = running.run_day(running.day(14), per_order_limit=10, max_tasks=3)

@@ -33,12 +33,6 @@ PATIENCE = 10
 
 
 @pytest.fixture
-def here(emptied_warehouse: str) -> Iterator[World]:
-    with world(emptied_warehouse) as made:
-        yield made
-
-
-@pytest.fixture
 def threads() -> Iterator[ThreadPoolExecutor]:
     with ThreadPoolExecutor(16) as pool:
         yield pool
@@ -565,7 +559,7 @@ def test_an_extraction_that_changes_nothing_holds_no_tag(here: World, threads: T
     assert here.intend(run, "A1").tag == "gift"
 
 
-def test_two_plans_of_one_run_at_once_deal_it_once(here: World, threads: ThreadPoolExecutor) -> None:
+def test_two_plans_of_one_run_at_once_assign_it_once(here: World, threads: ThreadPoolExecutor) -> None:
     here.planned("A1", "B2")
     with holding(here, "lock table passport_ops.run_order in share mode") as let_go:
         one = threads.submit(here.runs.plan_run, plan())
