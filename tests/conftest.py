@@ -115,7 +115,7 @@ def shared_warehouse(postgres: EmbeddedPostgres, _migrated: str) -> Iterator[str
 @pytest.fixture
 def emptied_warehouse(shared_warehouse: str) -> str:
     """The URI of the module's warehouse without a row; much cheaper than a database to each test."""
-    from tests.include.planned import empty
+    from tests.builders.world import empty
 
     empty(shared_warehouse)
     return shared_warehouse

@@ -16,7 +16,7 @@ from include.warehouse.migrate import migrate
 from include.warehouse.publishing import load_links
 from local.processes import wait_until
 from local.stack import HOST, WAREHOUSE_DATABASE, Ports, Stack
-from tests.include.ledger_rows import LedgerRows
+from tests.builders.ledger_rows import LedgerRows
 
 USER, PASSWORD = "ada", "a password of this test"
 DAG = "reserve_passport_links"

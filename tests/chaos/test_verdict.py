@@ -10,9 +10,9 @@ import pytest
 from include.outcomes import AttemptOutcome
 from include.warehouse.publishing import load_links
 from sandbox.checker import Report, Violation
+from tests.builders.world import DAY, World, an_answer, world
 from tests.chaos.turmoil import Kill, Victim
 from tests.chaos.verdict import Deeds, Verdict, judge
-from tests.include.planned import DAY, World, an_answer, world
 
 SOUND = Report(orders=2, links=2, given_out=2, received=2, possible=0)
 NOTHING_DONE = Deeds(seed=1, orders=2, kills=[], faults=Counter(), claims=0, clears=0)

@@ -16,7 +16,7 @@ from include.nmp.client import NmpClient
 from include.nmp.connection import NmpConnection
 from include.reserving import EngineSettings, ReservingEngine
 from include.warehouse.database import connecting_to
-from tests.include.planned import attempt_of
+from tests.builders.world import attempt_of
 
 
 def die(*_: Any, **__: Any) -> Any:

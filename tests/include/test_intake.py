@@ -24,8 +24,8 @@ from include.ledger.states import ReservationState
 from include.orders import CheckedOrder, ExtractionError
 from include.settings import Settings
 from local.source_table import SourceOrder, append
+from tests.builders.world import DAY, World, empty, order, plan, world
 from tests.databases import Database
-from tests.include.planned import DAY, World, empty, order, plan, world
 
 R = ReservationState
 UTC_ZONE = ZoneInfo("UTC")

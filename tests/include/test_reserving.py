@@ -36,8 +36,8 @@ from local.processes import PROJECT, Guard, wait_until
 from local.stack import Ports
 from sandbox.checker import Report, check
 from sandbox.server import SandboxControl, SandboxServer
+from tests.builders.world import World, a_link, attempt_of, empty, order, plan, world
 from tests.databases import Database
-from tests.include.planned import World, a_link, attempt_of, empty, order, plan, world
 
 R, V = ReservationState, OrderResult
 PATIENCE = 20

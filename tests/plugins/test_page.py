@@ -16,7 +16,7 @@ from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
 from include.warehouse.publishing import load_links
-from tests.include.ledger_rows import LedgerRows
+from tests.builders.ledger_rows import LedgerRows
 
 MONDAY = date(2026, 11, 16)
 PAGE = "/airflow/passport-links/"

@@ -15,7 +15,7 @@ from include.ledger.runs import RunLedger
 from passport_airflow.reserve_operator import ReservePassportLinkOperator
 from passport_airflow.retry_policy import RETRY_BY_CLASS
 from sandbox.server import SandboxControl, SandboxServer
-from tests.include.planned import DAY, order, plan
+from tests.builders.world import DAY, order, plan
 
 
 class Worker:

@@ -29,7 +29,7 @@ from include.warehouse.publishing import load_links
 from local.processes import PROJECT
 from sandbox.checker import RULES, Report, check, examine
 from sandbox.server import SandboxControl, SandboxServer
-from tests.include.planned import DAY, World, an_answer, order, world
+from tests.builders.world import DAY, World, an_answer, order, world
 
 A, R = AttemptOutcome, ReservationState
 

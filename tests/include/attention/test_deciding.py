@@ -6,7 +6,7 @@ import pytest
 from include.attention.deciding import Action, AttentionError, Decided, resolve
 from include.ledger.states import ReservationState
 from include.warehouse.database import SafeDatabaseError
-from tests.include.ledger_rows import LedgerRows
+from tests.builders.ledger_rows import LedgerRows
 
 HELD, UNKNOWN, PENDING, CLOSED = (ReservationState(name) for name in ("held", "unknown", "pending", "closed"))
 MINUTE = timedelta(minutes=1)

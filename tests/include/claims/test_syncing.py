@@ -12,8 +12,8 @@ from include.nmp.client import NmpClient
 from include.nmp.connection import NmpConnection
 from include.warehouse.database import SafeDatabaseError
 from sandbox.server import SandboxServer
-from tests.include.ledger_rows import DAY, LedgerRows
-from tests.include.planned import World, world
+from tests.builders.ledger_rows import DAY, LedgerRows
+from tests.builders.world import World, world
 
 R = ReservationState
 NOTHING = {"claimed": 0, "uncertain": 0, "after_reset": 0, "second": 0, "held": 0, "spares": 0, "elsewhere": 0}

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.include.planned import World, world
+from tests.builders.world import World, world
 
 
 @pytest.fixture

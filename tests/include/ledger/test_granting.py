@@ -6,7 +6,7 @@ from include.campaigns import OnUnknown
 from include.ledger.states import ReservationState
 from include.ledger.transitions import Step
 from include.outcomes import AttemptOutcome
-from tests.include.planned import World, a_link, an_answer, attempt_of, order, world
+from tests.builders.world import World, a_link, an_answer, attempt_of, order, world
 
 A, R = AttemptOutcome, ReservationState
 

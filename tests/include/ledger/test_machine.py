@@ -32,7 +32,7 @@ from include.ledger.transitions import Step
 from include.nmp.answers import EMPTY_POOL_CODE, CallFailure, LinkRules, RawAnswer, read_answer
 from include.outcomes import AttemptOutcome
 from sandbox.checker import examine
-from tests.include.planned import World, attempt_of, empty, order, plan
+from tests.builders.world import World, attempt_of, empty, order, plan
 
 KEYS = ("A1", "B2", "C3", "D4", "E5", "F6")
 TAG_OF = dict.fromkeys(KEYS, "gift") | {"F6": "watch"}

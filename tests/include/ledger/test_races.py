@@ -24,7 +24,7 @@ from include.sql_files import sql_of
 from include.warehouse.database import open_session
 from local.processes import wait_until
 from sandbox.checker import examine
-from tests.include.planned import DAY, World, a_link, an_answer, attempt_of, order, plan, world
+from tests.builders.world import DAY, World, a_link, an_answer, attempt_of, order, plan, world
 
 reset_sql = sql_of("include.resets")
 

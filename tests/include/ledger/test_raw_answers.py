@@ -13,7 +13,7 @@ from include.nmp.answers import CallFailure, RawAnswer
 from include.outcomes import AttemptOutcome
 from include.warehouse.database import SafeDatabaseError
 from local.postgres import EmbeddedPostgres
-from tests.include.planned import RAW, World, a_link, an_answer
+from tests.builders.world import RAW, World, a_link, an_answer
 
 A, R = AttemptOutcome, ReservationState
 

@@ -9,7 +9,7 @@ from include.ledger.session import LedgerError
 from include.ledger.states import ReservationState
 from include.orders import RejectReason
 from include.outcomes import AttemptOutcome
-from tests.include.planned import DAY, World, a_link, an_answer, attempt_of, order, plan
+from tests.builders.world import DAY, World, a_link, an_answer, attempt_of, order, plan
 
 A, R = AttemptOutcome, ReservationState
 NEXT_DAY, DAY_BEFORE = DAY + timedelta(days=1), DAY - timedelta(days=1)

@@ -5,7 +5,7 @@ import pytest
 
 from include.ledger.states import ReservationState
 from include.warehouse.database import SafeDatabaseError
-from tests.include.planned import RAW, World, a_link
+from tests.builders.world import RAW, World, a_link
 
 R = ReservationState
 

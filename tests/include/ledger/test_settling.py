@@ -7,7 +7,7 @@ from include.ledger.states import ReservationState
 from include.ledger.transitions import Step
 from include.nmp.answers import CallFailure, RawAnswer
 from include.outcomes import AttemptOutcome
-from tests.include.planned import World, a_link, an_answer, order
+from tests.builders.world import World, a_link, an_answer, order
 
 A, R = AttemptOutcome, ReservationState
 

@@ -11,8 +11,8 @@ from include.page.reading import Asked, Day, FunnelRow, read_content, summed
 from include.sql_files import sql_of
 from include.warehouse.database import SafeDatabaseError, open_session
 from include.warehouse.publishing import load_links
+from tests.builders.ledger_rows import LedgerRows
 from tests.databases import Database
-from tests.include.ledger_rows import LedgerRows
 
 page_sql = sql_of("include.page")
 

@@ -2,7 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.include.ledger_rows import LedgerRows
+from tests.builders.ledger_rows import LedgerRows
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from include.campaigns import Campaign
-from tests.include.ledger_rows import DAY, LedgerRows
+from tests.builders.ledger_rows import DAY, LedgerRows
 
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 

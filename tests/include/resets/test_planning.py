@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from include.campaigns import ResetPolicy
 from include.ledger.states import TagState
 from include.resets.planning import ResetDecision, ResetError, TagStock, plan, plan_resets, read_stocks
-from tests.include.ledger_rows import DAY, LedgerRows
+from tests.builders.ledger_rows import DAY, LedgerRows
 from tests.include.resets.stale_tags import LONG_AGO, campaign, stale_tag, tag_of
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)

@@ -28,7 +28,7 @@ from include.sql_files import sql_of
 from include.warehouse.database import SafeDatabaseError, open_session
 from local.processes import wait_until
 from sandbox.server import SandboxControl, SandboxServer
-from tests.include.ledger_rows import DAY, LedgerRows
+from tests.builders.ledger_rows import DAY, LedgerRows
 from tests.include.resets.stale_tags import LONG_AGO, campaign, stale_tag, tag_of
 
 reset_sql = sql_of("include.resets")

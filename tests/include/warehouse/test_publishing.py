@@ -11,8 +11,8 @@ from include.ledger.states import SERVED, UNSERVED, ReservationState
 from include.warehouse.database import SafeDatabaseError, open_session
 from include.warehouse.publishing import LoadCheckError, LoadResult, PublishedDay, load_links
 from local.postgres import EmbeddedPostgres
+from tests.builders.world import DAY, world
 from tests.databases import Database
-from tests.include.planned import DAY, world
 
 FRIDAY = date(2026, 11, 20)
 SATURDAY = date(2026, 11, 21)

@@ -6,6 +6,7 @@ from typing import Any
 
 import psycopg
 
+from include.ledger.run_starts import RunStart
 from include.warehouse.database import open_session
 
 DAY = timedelta(days=1)
@@ -149,3 +150,52 @@ class LedgerRows:
 
     def sync_now(self, tag: str) -> None:
         self.do("update passport_ops.tag set claims_synced_at = clock_timestamp() where tag = %s", tag)
+
+    def open(self, run: RunStart) -> None:
+        """A start of a run after its first usable answer, so that its calls need not begin one by one."""
+        self.connection.execute(
+            "insert into passport_ops.run_attempt (run_id, run_started_at, opened_at) values (%s, %s, now())",
+            [run.run_id, run.started_at],
+        )
+
+    def end_leases(self, *keys: str) -> None:
+        """Lets the leases of these orders' calls (of all, if none is named) be over, as if their time had passed."""
+        named = {"all": not keys, "keys": list(keys)}
+        self.connection.execute(
+            """
+            with over as (
+                update passport_ops.reservation set lease_until = clock_timestamp()
+                where state = 'calling' and (%(all)s or order_key = any(%(keys)s))
+            )
+            update passport_ops.attempt set lease_until = clock_timestamp()
+            where outcome is null and lease_until > clock_timestamp() and (%(all)s or order_key = any(%(keys)s))
+            """,
+            named,
+        )
+
+    def reset(self, tag: str = "gift", to: str = "reset") -> None:
+        """A reset of a tag, as docs/lifecycle.md says: close, wait for the last lease, then all in one transaction."""
+        self.connection.execute("update passport_ops.tag set state = 'resetting' where tag = %s", [tag])
+        self.end_leases()
+        with self.connection.transaction():
+            self.connection.execute("select from passport_ops.tag where tag = %s for update", [tag])
+            self.connection.execute(
+                """
+                update passport_ops.reservation as known
+                set state = %s, passport_id = null, fence = known.fence + 1, reset_at = clock_timestamp()
+                from passport_ops.passport as held
+                where held.passport_id = known.passport_id and held.tag = %s and known.state = 'reserved'
+                """,
+                [to, tag],
+            )
+            self.connection.execute(
+                """
+                update passport_ops.passport
+                set state = 'ended', link = null, ended_at = clock_timestamp(), end_reason = 'reset'
+                where tag = %s and state in ('assigned', 'spare')
+                """,
+                [tag],
+            )
+            self.connection.execute(
+                "update passport_ops.tag set state = 'open', epoch = epoch + 1 where tag = %s", [tag]
+            )

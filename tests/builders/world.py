@@ -21,6 +21,7 @@ from include.nmp.answers import RawAnswer, Reading
 from include.orders import CheckedOrder
 from include.outcomes import AttemptOutcome
 from include.warehouse.database import open_session
+from tests.builders.ledger_rows import LedgerRows
 
 DAY = date(2026, 11, 22)
 _certificates = count(440105001)
@@ -95,13 +96,15 @@ class World:
     lease_seconds: float = 60.0
     ledger: CallLedger = field(init=False)
     runs: RunLedger = field(init=False)
+    written: LedgerRows = field(init=False)
     rows: "psycopg.Connection[Any]" = field(init=False)
     _ledgers: list[LedgerSession] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.ledger = self.worker("worker 1")
         self.runs = self.planner()
-        self.rows = open_session(self.uri, autocommit=True)
+        self.written = LedgerRows(self.uri)
+        self.rows = self.written.connection
 
     def worker(self, name: str, **options: Any) -> CallLedger:
         options = {"lease_seconds": self.lease_seconds, "concurrency": self.concurrency, **options}
@@ -137,10 +140,8 @@ class World:
         return attempt_of(run_id)
 
     def open(self, run: RunStart) -> None:
-        self.rows.execute(
-            "insert into passport_ops.run_attempt (run_id, run_started_at, opened_at) values (%s, %s, now())",
-            [run.run_id, run.started_at],
-        )
+        """See ``LedgerRows.open``."""
+        self.written.open(run)
 
     # --- calls ------------------------------------------------------------------------------------------------------
 
@@ -183,44 +184,12 @@ class World:
         return run
 
     def end_leases(self, *keys: str) -> None:
-        """Lets the leases of these orders' calls (of all, if none is named) be over, as if their time had passed."""
-        named = {"all": not keys, "keys": list(keys)}
-        self.rows.execute(
-            """
-            with over as (
-                update passport_ops.reservation set lease_until = clock_timestamp()
-                where state = 'calling' and (%(all)s or order_key = any(%(keys)s))
-            )
-            update passport_ops.attempt set lease_until = clock_timestamp()
-            where outcome is null and lease_until > clock_timestamp() and (%(all)s or order_key = any(%(keys)s))
-            """,
-            named,
-        )
+        """See ``LedgerRows.end_leases``."""
+        self.written.end_leases(*keys)
 
     def reset(self, tag: str = "gift", to: str = "reset") -> None:
-        """A reset of a tag, as docs/lifecycle.md says: close, wait for the last lease, then all in one transaction."""
-        self.rows.execute("update passport_ops.tag set state = 'resetting' where tag = %s", [tag])
-        self.end_leases()
-        with self.rows.transaction():
-            self.rows.execute("select from passport_ops.tag where tag = %s for update", [tag])
-            self.rows.execute(
-                """
-                update passport_ops.reservation as known
-                set state = %s, passport_id = null, fence = known.fence + 1, reset_at = clock_timestamp()
-                from passport_ops.passport as held
-                where held.passport_id = known.passport_id and held.tag = %s and known.state = 'reserved'
-                """,
-                [to, tag],
-            )
-            self.rows.execute(
-                """
-                update passport_ops.passport
-                set state = 'ended', link = null, ended_at = clock_timestamp(), end_reason = 'reset'
-                where tag = %s and state in ('assigned', 'spare')
-                """,
-                [tag],
-            )
-            self.rows.execute("update passport_ops.tag set state = 'open', epoch = epoch + 1 where tag = %s", [tag])
+        """See ``LedgerRows.reset``."""
+        self.written.reset(tag, to)
 
     # --- what stands there ------------------------------------------------------------------------------------------
 
