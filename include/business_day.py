@@ -1,7 +1,7 @@
 """The business day: midnight to midnight in the shop's time zone. Every other module asks here.
 
-Instants go in and come out aware. Bounds come out in UTC, because Python subtracts and compares two times
-of one time zone by their wall clocks and so takes every day for 24 hours long.
+Every instant that goes in or out has a time zone. Bounds are in UTC: Python compares and subtracts two times of one
+time zone by their wall clocks, so every day would be 24 hours long.
 """
 
 import re
@@ -13,17 +13,17 @@ FIRST_YEAR, LAST_YEAR = 1900, 2999
 
 
 class BadDayError(ValueError):
-    """A text that should be a day is none."""
+    """A text is not a day."""
 
 
 class UnfinishedDayError(ValueError):
-    """A day was asked for that has not ended yet, so that its orders are not all there."""
+    """A day has not ended yet, so its orders are not complete."""
 
 
 def parse_day(text: str) -> date:
-    """Read ``YYYY-MM-DD`` (blanks around it are ignored).
+    """Read ``YYYY-MM-DD``; blanks around it are ignored.
 
-    Raises ``BadDayError`` for anything else, a day that no calendar has included.
+    Raises ``BadDayError`` for anything else, also for a day that is not in the calendar.
     """
     day = None
     # date.fromisoformat alone would also take 20171124 and 2017-W47-5.
@@ -39,18 +39,18 @@ def parse_day(text: str) -> date:
 
 
 def day_bounds(day: date, tz: ZoneInfo) -> tuple[datetime, datetime]:
-    """The first instant of ``day`` in ``tz`` and the first of the next day, both in UTC: ``start <= t < end``.
+    """Give the first instant of ``day`` in ``tz`` and the first of the next day, in UTC: ``start <= t < end``.
 
-    A day may have 23 or 25 hours. Where midnight does not exist the day begins when the clock has jumped; where it
+    A day may have 23 or 25 hours. Where the clock skips midnight the day begins when it has jumped; where midnight
     comes twice, at the first. A day that a zone left out (Samoa, 2011-12-30) is empty.
     """
     return _first_instant(day, tz), _first_instant(day + ONE_DAY, tz)
 
 
 def business_day_of(instant: datetime, tz: ZoneInfo) -> date:
-    """The day in ``tz`` that an aware ``instant`` belongs to.
+    """Give the day in ``tz`` of an aware ``instant``.
 
-    Raises ``ValueError`` for a time without a zone, which would silently mean this machine's.
+    Raises ``ValueError`` for a time without a zone: Python would read it in this machine's zone.
     """
     if instant.tzinfo is None:
         message = f"{instant.isoformat()} has no time zone; give an aware time"
@@ -59,7 +59,7 @@ def business_day_of(instant: datetime, tz: ZoneInfo) -> date:
 
 
 def last_ended_day(now: datetime, tz: ZoneInfo) -> date:
-    """The newest day in ``tz`` that is over at the aware instant ``now``."""
+    """Give the newest day in ``tz`` that is over at the aware instant ``now``."""
     return business_day_of(now, tz) - ONE_DAY
 
 
@@ -78,6 +78,6 @@ def require_ended(day: date, now: datetime, tz: ZoneInfo) -> date:
 
 
 def _first_instant(day: date, tz: ZoneInfo) -> datetime:
-    # With fold=0 a midnight that does not exist is read with the offset before the jump, which is the jump itself;
-    # one that comes twice is the first.
+    # With fold=0 a midnight that the clock skips is read with the offset before the jump, which gives the jump itself;
+    # of two midnights it is the first.
     return datetime.combine(day, time(), tzinfo=tz).astimezone(UTC)

@@ -1,6 +1,6 @@
-"""Campaigns: which orders get a passport, from which tag, and what becomes of those nobody claims.
+"""Campaigns: which orders get a passport, from which tag, and what happens to links that nobody claims.
 
-One YAML file, read top down: the first campaign that wants an order gets it. The file's own comments are its manual.
+One YAML file, read top down: the first campaign that wants an order takes it. The file's own comments are its manual.
 """
 
 import re
@@ -35,18 +35,18 @@ class CampaignFileError(ValueError):
 
 
 class UnknownCampaignError(ValueError):
-    """A campaign was asked for that the file does not have."""
+    """A run asks for a campaign that is not in the file."""
 
 
 class ResetPolicy(StrEnum):
-    """What may become of a tag whose reservations are all stale."""
+    """Whether a tag is reset when all its reservations are stale."""
 
     NEVER = "never"  # not even planned
     WHEN_STALE = "when_stale"  # reset as soon as no live reservation is younger than stale_after
 
 
 class OnUnknown(StrEnum):
-    """What follows a call of which nobody can say whether it consumed a passport."""
+    """What to do after a call when nobody can know whether it consumed a passport."""
 
     REISSUE = "reissue"  # call again, within the budget: the customer gets a link, a passport may be wasted
     HOLD = "hold"  # a person decides: no passport is wasted, the customer waits
@@ -124,7 +124,7 @@ TagText = Annotated[str, AfterValidator(_clean_tag)]
 Day = Annotated[date, BeforeValidator(_day)]
 Days = Annotated[timedelta, BeforeValidator(_days), AfterValidator(_some_time)]
 ProductNames = Annotated[tuple[Text, ...], AfterValidator(_each_once)]
-# Told apart beforehand: a plain union would report that a list is not "*" before it says what is wrong with the list.
+# Chosen before validation: a plain union would report that a list is not "*" before it says what is wrong with it.
 Products = Annotated[
     Annotated[Literal["*"], Tag("every")] | Annotated[ProductNames, Tag("names")], Discriminator(_kind_of_products)
 ]
@@ -136,11 +136,13 @@ class Campaign(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Text = Field(description="What people call it; unique in the file.")
-    tag: TagText = Field(description="Tag of its passports on the NMP; {yyyy} and {mm} are the order's business day's.")
+    tag: TagText = Field(
+        description="Tag of its passports on the NMP; {yyyy} and {mm} are those of the order's business day."
+    )
     products: Products = Field(description='Exact names, or "*": every order, one without a product included.')
     starts_on: Day | None = Field(None, description="First business day.")
     ends_on: Day | None = Field(None, description="Last business day.")
-    stale_after: Days = Field(description="An unclaimed link older than this may be taken back, like 60d.")
+    stale_after: Days = Field(description="A reset may take back an unclaimed link that is older, like 60d.")
     reset: ResetPolicy | None = Field(None, description="Not set: a reset is planned and shown, not done.")
     requeue: bool = Field(False, description="Orders whose link was taken back wait for a new one.", strict=True)
     on_unknown: OnUnknown = Field(OnUnknown.REISSUE, description="After a call of unknown outcome.")
@@ -151,7 +153,7 @@ class Campaign(BaseModel):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.starts_on and self.ends_on and self.ends_on < self.starts_on:
-            message = f"ends_on {self.ends_on} lies before starts_on {self.starts_on}; correct one of them"
+            message = f"ends_on {self.ends_on} is before starts_on {self.starts_on}; correct one of them"
             raise ValueError(message)
         if self.requeue and self.reset is ResetPolicy.NEVER:
             message = "requeue is true but reset is 'never'; set reset to 'when_stale' or remove requeue"
@@ -284,7 +286,7 @@ def _first_problem(error: ValidationError, content: dict[Any, Any]) -> str:
 def _campaign_problem(detail: ErrorDetails) -> str:
     if detail["type"] == "value_error":
         return _message(detail)
-    return "it is no set of fields; write name, tag, products and stale_after below it"
+    return "it is not a set of fields; write name, tag, products and stale_after below it"
 
 
 def _campaign_name(content: dict[Any, Any], position: int) -> str:
@@ -303,7 +305,7 @@ def _field_problem(field: str, detail: ErrorDetails) -> str:
             return f"{field} {_shown(detail['input'])} {_message(detail)}"
         case "tuple_type":
             return (
-                f"{field} {_shown(detail['input'])} is no list; write products: [name, name], "
+                f"{field} {_shown(detail['input'])} is not a list; write products: [name, name], "
                 'or products: "*" (in quotes) for every product'
             )
         case "string_type":

@@ -88,7 +88,7 @@ def extract(
             while rows := cursor.fetchmany(chunk_rows):
                 # As objects: otherwise a column of whole numbers with a gap becomes floats, and order 17 becomes 17.0.
                 yield pd.DataFrame(rows, columns=returned, dtype=object)
-    except (psycopg.ProgrammingError, psycopg.DataError) as error:
+    except (psycopg.ProgrammingError, psycopg.NotSupportedError, psycopg.DataError) as error:
         problem = str(error).partition("\n")[0]
         message = f"the extraction SQL failed ({error.sqlstate or type(error).__name__}: {problem}); correct it"
         raise ExtractionError(message) from None

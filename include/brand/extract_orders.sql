@@ -1,16 +1,16 @@
--- The orders of some business days: the one file to edit for a shop's own tables. It must return order_key, order_id,
--- customer_ref, product, ordered_at and paid_at; other columns are ignored.
+-- The orders of some business days: the one file to edit for a shop's own tables. It is one select, read through a
+-- cursor. It must return order_key, order_id, customer_ref, product, ordered_at and paid_at; other columns are ignored.
 --
--- * order_key is what one passport is given for. Here it is the order; a shop that gives one passport per item returns
---   one row per item with a key of the item's own (an order id and a line number).
--- * A row whose paid_at cannot be read is returned with a null paid_at, so that it is reported by its key instead of
---   failing the query. An order without any paid_at is not paid and not returned.
+-- * One passport is given per order_key. Here it is the order's id. A shop that gives one passport per item returns one
+--   row per item, with a key of its own (the order's id and a line number).
+-- * A row whose paid_at cannot be read is returned with a null paid_at, so that it is reported by its key and the query
+--   does not fail. An order without any paid_at is not paid and not returned.
 -- * Bound by name: starts and ends (timestamptz[], the first instant of each day and the first after it), statuses
 --   (text[], the allowed ones) and timezone (text, the shop's). Double any other percent sign.
 -- * Times without an offset are the shop's: the session's TimeZone is the shop's while this runs.
 --
--- As it stands it takes text, timestamp and timestamptz columns, needs PostgreSQL 16 and reads the whole table. Where
--- paid_at is a timestamptz, drop the two with-queries and let an index on paid_at work:
+-- It takes text, timestamp and timestamptz columns, needs PostgreSQL 16 and reads the whole table. Where paid_at is a
+-- timestamptz, drop the two with-queries and let an index on paid_at work:
 --     from orders
 --     inner join business_days on orders.paid_at >= business_days.starts_at and orders.paid_at < business_days.ends_at
 --     where orders.status = any(...)
@@ -25,7 +25,7 @@ with payments as (
     from orders
 ),
 
--- Only ISO 8601 is read: 'infinity', 'now' and 03/04/2026 are times to PostgreSQL too, but not to be guessed at here.
+-- Only ISO 8601 is read. PostgreSQL would also read 'infinity', 'now' and 03/04/2026, and might guess wrong.
 iso_payments as (
     select
         order_id,

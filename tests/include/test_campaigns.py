@@ -123,7 +123,7 @@ STAR = 'products: "*"'
         ),
         (
             {"starts_on": "2026-06-02", "ends_on": "2026-06-01"},
-            "ends_on 2026-06-01 lies before starts_on 2026-06-02; correct one of them",
+            "ends_on 2026-06-01 is before starts_on 2026-06-02; correct one of them",
         ),
         ({"starts_on": "1.6.2026"}, f"starts_on '1.6.2026' {NOT_A_DAY}"),
         ({"starts_on": "20260601"}, f"starts_on 20260601 {NOT_A_DAY}"),
@@ -132,7 +132,7 @@ STAR = 'products: "*"'
         ({"products": "[]"}, f"products [] is empty; name at least one product, or write {STAR} for every product"),
         (
             {"products": "Tote"},
-            f"products 'Tote' is no list; write products: [name, name], or {STAR} (in quotes) for every product",
+            f"products 'Tote' is not a list; write products: [name, name], or {STAR} (in quotes) for every product",
         ),
         (
             {"products": "[Tote, '*']"},
@@ -187,7 +187,7 @@ NO_LIST = "has no usable list of campaigns: list at least one below 'campaigns:'
         (
             "campaigns: [summer]",
             "has an error in campaign number 1: "
-            "it is no set of fields; write name, tag, products and stale_after below it",
+            "it is not a set of fields; write name, tag, products and stale_after below it",
         ),
         ("", NO_CAMPAIGNS),
         ("- name: a", NO_CAMPAIGNS),

@@ -248,6 +248,15 @@ def test_sql_that_lacks_a_column_or_fails_is_one_clear_error(orders_db: Connecti
         read(orders_db, sql="select %(shop)s")
 
 
+def test_the_sql_may_end_with_a_semicolon_or_a_comment_and_changes_nothing_in_the_shop(orders_db: Connection) -> None:
+    append(orders_db, [order("a", f"{DAY}T12:00:00Z")])
+    assert [row.order_key for row in read(orders_db, sql=f"{SQL.rstrip()};\n-- 100 %% of them")] == ["a"]
+    deleting = "with gone as (delete from orders returning *) select * from gone"
+    with pytest.raises(ExtractionError, match="the extraction SQL failed"):
+        read(orders_db, sql=deleting)
+    assert keys(orders_db, DAY) == ["a"]
+
+
 def test_a_shop_may_return_one_row_per_item_and_times_of_any_type(orders_db: Connection) -> None:
     sql = """
         select order_id || '-' || line as order_key, order_id, null as customer_ref, product, line,
