@@ -71,7 +71,7 @@ class ReservePassportLinkOperator(BaseOperator):
         told = outcomes if len(outcomes) == 1 else [each for each in outcomes if each.result is not OrderResult.SERVED]
         for outcome in told[:MOST_OUTCOMES_LOGGED]:
             self.log.info("%s", outcome.sentence)
-        summary = ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items())) or "no orders"
+        summary = ", ".join(f"{count} {result}" for result, count in sorted(counts.items())) or "no orders"
         self.log.info("%d orders: %s", len(outcomes), summary)
         if counts[OrderResult.FAILED]:
             raise OrdersNotServedError(summary)
