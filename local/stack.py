@@ -55,7 +55,7 @@ class Ports:
     def free(cls) -> "Ports":
         """Three ports that nobody uses now."""
         found: list[int] = []
-        for port in random.sample(FREE_PORTS, k=len(FREE_PORTS)):
+        for port in random.SystemRandom().sample(FREE_PORTS, k=len(FREE_PORTS)):
             if is_free(port):
                 found.append(port)
             if len(found) == 3:
