@@ -147,8 +147,9 @@ def open_session(
         with connection.transaction():
             connection.execute(sql("session"), {"application_name": application_name})
     except psycopg.Error as error:
+        where = place(connection)
         connection.close()
-        raise safe_error(error, f"The session with {place(connection)} could not be set up") from None
+        raise safe_error(error, f"The session with {where} could not be set up") from None
     return connection
 
 

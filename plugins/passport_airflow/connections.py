@@ -23,6 +23,24 @@ ORDERS_DB = "orders_db"
 NMP = "nmp"
 
 
+SESSION_DECIDES = ("cursor",)
+"""Extras that Airflow knows and that would change what the project's statements give back."""
+
+
+class _DefinedConnection(Connection):
+    """An Airflow connection whose extra is read without Airflow.
+
+    Airflow's own property asks the task's supervisor to mask each value and waits for the answer. The values were
+    masked when Airflow gave the connection, and a lost database connection must not wait for a supervisor.
+    """
+
+    @property
+    def extra_dejson(self) -> dict[str, Any]:
+        """The extra as a dictionary."""
+        found: dict[str, Any] = json.loads(self.extra or "{}")
+        return found
+
+
 @dataclass(frozen=True)
 class PostgresDatabase:
     """Opens the database of one Airflow connection: each call makes a new connection, with a new token.
@@ -39,7 +57,7 @@ class PostgresDatabase:
         # Here, because the provider is slow to import and parsing a DAG file opens no database.
         from airflow.providers.postgres.hooks.postgres import PostgresHook
 
-        defined = Connection.from_json(self.definition, conn_id=self.conn_id)
+        defined = _DefinedConnection.from_json(self.definition, conn_id=self.conn_id)
         try:
             connection = PostgresHook(postgres_conn_id=self.conn_id, connection=defined).get_conn()
         except psycopg.Error as error:
@@ -48,8 +66,13 @@ class PostgresDatabase:
             # The connection of the token service is not defined, or its provider is not installed: both say which.
             message = f"No connection {self.conn_id!r}: {error}"
             raise SafeDatabaseError(message, sqlstate=None, constraint=None, transient=False) from None
+        except (TypeError, ValueError) as error:
+            error.args = ()  # the text may hold a value
+            message = f"No connection {self.conn_id!r}: {type(error).__name__}; correct its extra"
+            raise SafeDatabaseError(message, sqlstate=None, constraint=None, transient=False) from None
         except Exception as error:
             # Only the type: the text may hold a secret. A token service may work again in a moment.
+            error.args = ()
             message = f"No connection {self.conn_id!r}: {type(error).__name__}; see that its token service works"
             raise SafeDatabaseError(message, sqlstate=None, constraint=None, transient=True) from None
         if not isinstance(connection, psycopg.Connection):
@@ -81,8 +104,9 @@ def postgres_database(defined: Connection) -> PostgresDatabase:
         )
         raise AirflowFailException(message)
     try:
-        extra = {**NETWORK_LIMITS, **json.loads(defined.extra or "{}")}
-    except (ValueError, TypeError):
+        given = json.loads(defined.extra or "{}")
+        extra = {**NETWORK_LIMITS, **{name: value for name, value in given.items() if value not in (None, "")}}
+    except (ValueError, AttributeError):
         message = (
             f'the connection {conn_id!r} has an extra that is no JSON object; write it like {{"sslmode": "require"}}'
         )
@@ -94,7 +118,7 @@ def postgres_database(defined: Connection) -> PostgresDatabase:
         "login": defined.login,
         "password": defined.password,
         "schema": defined.schema,
-        "extra": extra,
+        "extra": {name: value for name, value in extra.items() if name not in SESSION_DECIDES},
     }
     return PostgresDatabase(conn_id, json.dumps(fields))
 

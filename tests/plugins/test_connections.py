@@ -11,6 +11,7 @@ import pytest
 from airflow.providers.postgres.hooks.postgres import PostgresHook
 from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.execution_time import task_runner
 
 from include.warehouse.database import NETWORK_LIMITS, SafeDatabaseError, open_session
 from local.postgres import EmbeddedPostgres
@@ -58,10 +59,46 @@ def test_a_connection_of_another_kind_is_refused_without_its_password(monkeypatc
 def test_the_providers_hook_opens_the_database_with_its_extras(postgres: EmbeddedPostgres) -> None:
     uri = postgres.uri("postgres") + "?application_name=of-the-extra&cursor=dictcursor"
     with from_environment("warehouse", uri)() as connection:
-        assert connection.execute("show application_name").fetchone() == {"application_name": "of-the-extra"}
+        assert connection.execute("show application_name").fetchone() == ("of-the-extra",)
     with open_session(from_environment("warehouse", uri), application_name="passport-links test") as session:
         assert session.execute("show application_name").fetchone() == ("passport-links test",)
         assert session.execute("show timezone").fetchone() == ("UTC",)
+
+
+def test_opening_a_database_asks_nothing_of_airflow(
+    postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+
+    class Supervisor:
+        def send(self, message: object) -> None:
+            asked.append(message)
+
+    open_warehouse = from_environment("warehouse", postgres.uri("postgres") + "?sslmode=disable")
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", Supervisor(), raising=False)
+    open_warehouse().close()  # as an engine does that lost its connection, when nobody may answer it
+    assert asked == []
+
+
+@pytest.mark.parametrize("nothing", ["", None])
+def test_an_empty_extra_is_none(postgres: EmbeddedPostgres, nothing: str | None) -> None:
+    found = json.loads(from_environment("warehouse", postgres.uri("postgres")).definition)
+    value = json.dumps({**found, "extra": {"sslmode": nothing, "connect_timeout": nothing}})
+    from_environment("warehouse", value)().close()
+
+
+def test_an_extra_that_the_provider_cannot_read_is_not_tried_again(
+    postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        message = "hunter22"
+        raise ValueError(message)
+
+    monkeypatch.setattr(PostgresHook, "get_conn", refuse)
+    with pytest.raises(SafeDatabaseError, match="'warehouse': ValueError; correct its extra") as failed:
+        from_environment("warehouse", postgres.uri("postgres"))()
+    assert failed.value.transient is False
+    assert "hunter22" not in repr(failed.value.__context__)
 
 
 def test_extras_of_the_ui_are_text_and_count(postgres: EmbeddedPostgres) -> None:
