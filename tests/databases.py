@@ -1,4 +1,4 @@
-"""A database as tests want it: its URI for an environment, and the door that the code under test takes."""
+"""A database as tests want it: its URI for an environment, and what opens it for the code under test."""
 
 from typing import Any
 

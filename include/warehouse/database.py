@@ -128,7 +128,7 @@ Connection = psycopg.Connection[Any]
 Row = TypeVar("Row")
 
 Connect = Callable[[], Connection]
-"""The one door to a database: opens a new connection each time it is called, or raises ``SafeDatabaseError``."""
+"""How everything reaches a database: called, it opens a new connection, or raises ``SafeDatabaseError``."""
 
 
 def open_session(
@@ -160,7 +160,7 @@ def database_now(connection: Connection) -> datetime:
 
 
 def connecting_to(conninfo: str) -> Connect:
-    """Give the door to the database that libpq's ``conninfo`` (URI or key=value form) names.
+    """Give what opens the database that libpq's ``conninfo`` (URI or key=value form) names.
 
     For databases that no Airflow connection describes: those of the local stack, the benchmarks and the tests.
     """

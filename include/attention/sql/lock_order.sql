@@ -1,4 +1,4 @@
--- One order and the seconds left of its call's lease; null without a lease.
+-- One order and the seconds left of its call's lease; 0 without a lease.
 select
     known.state,
     known.fence,
