@@ -23,6 +23,9 @@ COLUMNS = (*TEXT_COLUMNS, *TIME_COLUMNS)
 
 CHUNK_ROWS = 20_000
 
+KEY_LENGTH_LIMIT = 500
+"""Characters of an order key, without blanks around it; a longer one is not taken."""
+
 FIRST_DATED, LAST_DATED = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
 """Between these every instant has a date in every time zone."""
 
@@ -115,13 +118,13 @@ def check(
     """
 
     @cache  # once per kind of order, not once per order: a day may have 100,000
-    def decide(has_key: bool, product: str | None, day: date | None) -> _Decision:
-        return _decide(campaigns, carry_days, has_key=has_key, product=product, day=day)
+    def decide(key_fault: RejectReason | None, product: str | None, day: date | None) -> _Decision:
+        return _decide(campaigns, carry_days, key_fault=key_fault, product=product, day=day)
 
     days = _days(frame["paid_at"], tz)
     numbers = range(first_row, first_row + len(frame))
     fields = zip(numbers, *(frame[name] for name in COLUMNS), days, strict=True)
-    decisions = map(decide, frame["order_key"].notna(), frame["product"], days)
+    decisions = map(decide, map(_key_fault, frame["order_key"]), frame["product"], days)
     for known, decision in zip(fields, decisions, strict=True):
         yield CheckedOrder._make(known + decision)
 
@@ -138,11 +141,23 @@ class _Decision(NamedTuple):
     detail: str | None = None
 
 
+_KEY_WORDS = {
+    RejectReason.MISSING_KEY: "the row has no order key; give the order an id",
+    RejectReason.KEY_TOO_LONG: f"its key is longer than {KEY_LENGTH_LIMIT} characters; give the order a shorter one",
+}
+
+
+def _key_fault(order_key: str | None) -> RejectReason | None:
+    if order_key is None:
+        return RejectReason.MISSING_KEY
+    return RejectReason.KEY_TOO_LONG if len(order_key) > KEY_LENGTH_LIMIT else None
+
+
 def _decide(
-    campaigns: Campaigns, carry_days: int, *, has_key: bool, product: str | None, day: date | None
+    campaigns: Campaigns, carry_days: int, *, key_fault: RejectReason | None, product: str | None, day: date | None
 ) -> _Decision:
-    if not has_key:
-        return _Decision(reason=RejectReason.MISSING_KEY, detail="the row has no order key; give the order an id")
+    if key_fault is not None:
+        return _Decision(reason=key_fault, detail=_KEY_WORDS[key_fault])
     if day is None:
         return _Decision(
             reason=RejectReason.UNPARSABLE_TIME,

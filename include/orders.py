@@ -18,6 +18,7 @@ class RejectReason(StrEnum):
     """Why a row of the extraction is not taken."""
 
     MISSING_KEY = "missing_key"
+    KEY_TOO_LONG = "key_too_long"
     UNPARSABLE_TIME = "unparsable_time"
     DUPLICATE_KEY = "duplicate_key"  # found by the ledger's mark_duplicates.sql: it takes all rows to know
     MISSING_PRODUCT = "missing_product"

@@ -407,6 +407,15 @@ def test_a_row_without_a_key_is_named() -> None:
     assert found[0].detail == "the row has no order key; give the order an id"
 
 
+def test_a_key_of_more_than_500_characters_is_named() -> None:
+    found = checked(
+        campaigns(campaign("all")), *({"order_key": key} for key in ("é" * 500, "k" * 501, f" {'k' * 500} "))
+    )
+    assert [row.reason for row in found] == [None, RejectReason.KEY_TOO_LONG, None]
+    assert (found[1].order_key, found[1].business_day, found[1].campaign) == ("k" * 501, DAY, None)
+    assert found[1].detail == "its key is longer than 500 characters; give the order a shorter one"
+
+
 def test_a_missing_product_is_named_only_where_the_campaigns_need_one() -> None:
     rows = [{"order_key": "none", "product": " "}, {"order_key": "other", "product": "Watch"}]
     bags = campaign("bags", ["Tote"])

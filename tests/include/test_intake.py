@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -56,6 +57,10 @@ def taken(here: World) -> list[tuple[object, ...]]:
     return here.rows.execute(
         "select order_key, product, paid_at from passport_ops.reservation order by order_key"
     ).fetchall()
+
+
+KEY = "".join(sha256(bytes([part])).hexdigest() for part in range(100))
+"""Far too long, and hard to compress."""
 
 
 def named(here: World) -> list[tuple[object, ...]]:
@@ -113,6 +118,13 @@ def test_a_row_that_no_campaign_takes_makes_the_later_ones_duplicates(here: Worl
         ("row 1", "no_campaign"),
         ("row 2", "duplicate_key"),
     ]
+
+
+def test_rows_with_one_key_that_is_too_long_are_each_named_for_it_whatever_their_id(here: World) -> None:
+    rows = [{"order_key": KEY, "order_id": KEY}, {"order_key": KEY}, {"order_key": "good"}]
+    registered = register(here, checked(*rows))
+    assert [(reason, key) for _, reason, key, *_ in named(here)] == [("key_too_long", KEY)] * 2
+    assert (registered.orders, registered.rejected) == ({DAY: 1}, 2)
 
 
 def test_a_row_is_found_by_its_order_id_or_its_place_and_when_it_was_paid(here: World) -> None:
