@@ -54,6 +54,7 @@ log = logging.getLogger(__name__)
 SETTINGS = settings()
 CAMPAIGNS = Campaigns.load(SETTINGS.campaigns_file)
 PASSPORT_LINKS = Asset("passport_links")
+RESET_DAG = "reset_stale_reservations"
 SCHEDULE = (
     None
     if SETTINGS.schedule == "none"
@@ -97,10 +98,13 @@ def check_run(**context: Unpack[Context]) -> None:
     log.info("%s", check_day(str(day), orders, failed_tasks=failed, reasons_that_fail=reasons))
 
 
-def not_for_backfills(context: Context) -> None:
-    """Skip the reset: a backfill serves its own days, and resets belong to the days as they come."""
+def skip_where_no_reset_is_due(context: Context) -> None:
+    """Skip the reset of a backfill, which serves its own days only, and while a person has paused the resets."""
     if context["dag_run"].run_type == "backfill":
         message = "a backfill triggers no reset"
+        raise AirflowSkipException(message)
+    if context["ti"].get_dag(RESET_DAG).is_paused:
+        message = f"resets are paused: unpause the DAG {RESET_DAG} to go on with them"
         raise AirflowSkipException(message)
 
 
@@ -125,11 +129,10 @@ def reserve_passport_links() -> None:
 
     trigger_reset = TriggerDagRunOperator(
         task_id="trigger_reset",
-        trigger_dag_id="reset_stale_reservations",
+        trigger_dag_id=RESET_DAG,
         trigger_run_id="after__{{ run_id }}",
         skip_when_already_exists=True,
-        fail_when_dag_is_paused=True,
-        pre_execute=not_for_backfills,
+        pre_execute=skip_where_no_reset_is_due,
     )
 
     reserve >> load_links() >> [check_run(), trigger_reset]

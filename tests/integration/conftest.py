@@ -23,7 +23,8 @@ from sandbox.server import SandboxControl
 from tests.builders.orders_csv import paid_order, write_orders
 
 RESERVE = "reserve_passport_links"
-DAGS = (RESERVE, "reset_stale_reservations", "resolve_attention")
+RESET = "reset_stale_reservations"
+DAGS = (RESERVE, RESET, "resolve_attention")
 
 SMALL_DAG = "greet"
 SMALL_DAG_FILE = """

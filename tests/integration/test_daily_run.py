@@ -10,7 +10,7 @@ import pytest
 from local.processes import wait_until
 from sandbox.checker import check
 from sandbox.faults import Fault
-from tests.integration.conftest import RESERVE, FailedRun, Running
+from tests.integration.conftest import RESERVE, RESET, FailedRun, Running
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +70,18 @@ def test_a_day_that_was_served_costs_nothing_when_run_again(running: Running) ->
 
     assert running.calls(run_id) == 0
     assert running.given_out() == before
+
+
+def test_a_paused_reset_fails_no_daily_run_and_the_log_says_what_to_unpause(running: Running) -> None:
+    running.stack.api.pause(RESET)
+    try:
+        run_id = running.run_day(running.day(1))
+    finally:
+        running.stack.api.unpause(RESET)
+
+    assert running.task_states(run_id)[("trigger_reset", "skipped")] == 1
+    sentence = "resets are paused: unpause the DAG reset_stale_reservations to go on with them"
+    assert sentence in running.whole_log(run_id, "trigger_reset")
 
 
 def test_clearing_a_whole_run_asks_for_nothing_twice(running: Running) -> None:
