@@ -31,7 +31,7 @@ API_LISTS = {
 
 
 class Secrets:
-    """Strings to be looked for: every passphrase (it stands in each form of its link) and the API key."""
+    """Strings to be looked for: every passphrase (each form of its link holds it) and the API key."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         self.sought = sorted(set(secrets))
@@ -45,7 +45,7 @@ class Secrets:
         return cls([*platform.pools.passphrases, stack.sandbox_key])
 
     def files_with_one(self, files: Iterable[Path]) -> list[Path]:
-        """Those of the files in which a secret stands; grep looks for all of them at once."""
+        """Those of the files that hold a secret; grep looks for all of them at once."""
         paths = [str(path) for path in files]
         if not paths:
             return []
@@ -53,7 +53,7 @@ class Secrets:
         return [Path(name) for name in found.decode().split("\0") if name]
 
     def found_in(self, text: bytes) -> set[str]:
-        """The secrets that stand in the text."""
+        """The secrets that are in the text."""
         return set(self._grep("--only-matching", given=text).decode().split())
 
     def _grep(self, *arguments: str, given: bytes | None = None) -> bytes:
@@ -65,7 +65,7 @@ class Secrets:
 
     @contextmanager
     def _listed(self) -> Iterator[str]:
-        """The secrets in a file that only we may read: arguments would stand in the list of processes."""
+        """The secrets in a file that only we may read: arguments would show in the list of processes."""
         with tempfile.NamedTemporaryFile("w") as file:
             file.write("\n".join(self.sought))
             file.flush()
@@ -101,7 +101,7 @@ def bodies(stack: Stack) -> dict[str, bytes]:
 
 
 def leaks(stack: Stack, more: dict[str, bytes] | None = None) -> list[str]:
-    """Where a secret stands that must not.
+    """Where a secret is that must not be.
 
     Looks at every file, at Airflow's database (XCom, rendered fields, audit log, state store), at the unrestricted part
     of the warehouse, at the bodies of the API and the page, and at ``more``, by name.

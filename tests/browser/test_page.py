@@ -109,7 +109,7 @@ def _set_scene(rows: LedgerRows) -> None:
 
 
 def _prepare_airflow(url: str, warehouse: str) -> str:
-    """Makes the connection, and a run of the scene's day that nothing will carry out; gives its id."""
+    """Make the connection, and a run of the scene's day that nothing will carry out; gives its id."""
     place = urlsplit(warehouse)
     connection = {
         "connection_id": "warehouse",

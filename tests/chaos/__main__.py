@@ -1,4 +1,4 @@
-"""``make chaos SEED=… ORDERS=… KILLS=…``: one run under fire, then the checker's verdict in one line.
+"""``make chaos SEED=… ORDERS=… KILLS=…``: one run with faults and kills, then the checker's verdict in one line.
 
 ``ORDERS`` are served in slices and a twentieth as many one task each, by several runs at once: by hand (twice), by
 the schedule, and by a backfill that is told to redo all runs. The NMP answers with a mix of faults, processes are
@@ -18,7 +18,7 @@ from tests.chaos.run import Plan, run
 
 
 def main() -> int:
-    """Reads the arguments, runs, prints the verdict last; 0 only when every promise held."""
+    """Read the arguments, run, print the verdict last; 0 only when every promise held."""
     parser = argparse.ArgumentParser(prog="make chaos", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--orders", type=int, default=1000)

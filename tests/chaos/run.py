@@ -1,4 +1,4 @@
-"""One chaos run: a real stack, its runs, what is done to it, and how it comes to rest."""
+"""One chaos run: a real stack, its runs, what is done to it, and its end."""
 
 import contextlib
 import random
@@ -24,8 +24,8 @@ from sandbox.errors import SandboxError
 from sandbox.server import SandboxControl
 from tests.builders.orders_csv import paid_order, write_orders
 from tests.canaries import leaks
-from tests.chaos.turmoil import FAULTS, LATENCY_MILLISECONDS, Killer
-from tests.chaos.verdict import Deeds, Verdict, judge
+from tests.chaos.kills import FAULTS, LATENCY_MILLISECONDS, Killer
+from tests.chaos.verdict import ChaosRecord, Verdict, judge
 
 RESERVE, RESET = "reserve_passport_links", "reset_stale_reservations"
 DAGS = (RESERVE, RESET, "resolve_attention")
@@ -97,10 +97,10 @@ class Chaos:
         """The day of the orders with a task each."""
         return self.newest - timedelta(days=2)
 
-    # ---- fire ----------------------------------------------------------------------------------------------------
+    # ---- faults, kills, clears and claims ----------------------------------------------------------------------------
 
-    def rage(self) -> None:
-        """Starts the runs, then kills, clears, backfills and claims until the kills are spent."""
+    def run_with_faults(self) -> None:
+        """Start the runs, then kill, clear, backfill and claim until the kills are spent."""
         self.sandbox.set_switches(latency_ms=LATENCY_MILLISECONDS)
         self.sandbox.set_faults(FAULTS)
         for dag in DAGS:
@@ -108,8 +108,8 @@ class Chaos:
         self._start_runs()
         backfills = {self.plan.kills // 3, 2 * self.plan.kills // 3}
         for number in range(1, self.plan.kills + 1):
-            self._await_full_swing()
-            kill = self.killer.strike()
+            self._await_calls()
+            kill = self.killer.kill_one()
             self.stack.revive()
             self.say(f"kill {number} of {self.plan.kills}: {kill.victim}; {self._progress()}")
             if number in backfills:
@@ -119,14 +119,14 @@ class Chaos:
             self._try(self._claim_some)
 
     def _start_runs(self) -> None:
-        """The schedule has started its own; by hand the day of the many orders is started twice."""
+        """Start the day of the many orders twice by hand; the schedule has started its own run."""
         for _ in range(2):
             conf = {"day": self.sliced_day.isoformat(), "per_order_limit": 0}
             self.runs.append(self.stack.api.trigger(RESERVE, conf))
         self.runs.append(self.stack.api.trigger(RESERVE, {"day": self.small_day.isoformat()}))
 
-    def _await_full_swing(self) -> None:
-        """Lets some more calls begin before the next kill, and waits until some are under way."""
+    def _await_calls(self) -> None:
+        """Let some more calls begin before the next kill, and wait until some are under way."""
         enough = self._count_calls() + self.chance.randint(1, max(1, 3 * self.plan.orders // (2 * self.plan.kills)))
         wait_until(lambda: self._has_come_to(enough), LONGEST_BETWEEN_KILLS, poll=1)
         self.stack.postgres.wait_ready(60)
@@ -155,16 +155,16 @@ class Chaos:
         self.clears += 1
 
     def _claim_some(self) -> None:
-        """Customers claim a few of the links that were published."""
+        """Claim a few of the links that were published, as customers do."""
         query = "select link from passport.links where state = 'reserved' order by order_key"
         links = [str(row[0]) for row in self.ask(query)]
         for link in self.chance.sample(links, k=min(len(links), MOST_CLAIMS_AT_ONCE)):
             self.claims += self.sandbox.claim(link) is ActOutcome.DONE
 
-    # ---- rest ----------------------------------------------------------------------------------------------------
+    # ---- the end -----------------------------------------------------------------------------------------------------
 
     def settle(self) -> None:
-        """Faults stop; the runs are cleared until every order is served, then published with what was claimed."""
+        """Stop the faults, clear the runs until every order is served, and publish what was claimed."""
         self.stack.postgres.wait_ready(60)
         self.stack.revive()
         assert wait_until(self._sandbox_answers, 60)
@@ -185,9 +185,9 @@ class Chaos:
         self._await_run(RESERVE, last)
         self._await_run(RESET, f"after__{last}")
 
-    def deeds(self) -> Deeds:
+    def record(self) -> ChaosRecord:
         """What was done to the stack."""
-        return Deeds(
+        return ChaosRecord(
             seed=self.plan.seed,
             orders=self.plan.total,
             kills=self.killer.kills,
@@ -231,7 +231,7 @@ class Chaos:
 
     @staticmethod
     def _try(act: Callable[[], None]) -> None:
-        """What needs a part that was just killed is left for the next time."""
+        """Act, or leave it for the next time when a part that it needs was just killed."""
         with contextlib.suppress(requests.RequestException, psycopg.OperationalError, LocalStackError, SandboxError):
             act()
 
@@ -256,12 +256,12 @@ def run(plan: Plan, folder: Path, say: Callable[[str], None], *, log_statements:
         stack.start(prepare, say)
         stack.api.wait_for_dags(DAGS)
         chaos = Chaos(plan, stack, newest, say)
-        chaos.rage()
+        chaos.run_with_faults()
         chaos.settle()
         say("the checker reads the history and the ledger")
         report = check(stack.warehouse, chaos.sandbox.history())
         say("every file, database and answer is searched for secrets")
-        return judge(stack.warehouse, chaos.deeds(), report, leaks(stack))
+        return judge(stack.warehouse, chaos.record(), report, leaks(stack))
 
 
 def orders_of_both_days(plan: Plan, newest: date) -> Iterator[SourceOrder]:

@@ -11,11 +11,11 @@ from include.outcomes import AttemptOutcome
 from include.warehouse.publishing import load_links
 from sandbox.checker import Report, Violation
 from tests.builders.world import DAY, World, an_answer, world
-from tests.chaos.turmoil import Kill, Victim
-from tests.chaos.verdict import Deeds, Verdict, judge
+from tests.chaos.kills import Kill, Victim
+from tests.chaos.verdict import ChaosRecord, Verdict, judge
 
 SOUND = Report(orders=2, links=2, given_out=2, received=2, possible=0)
-NOTHING_DONE = Deeds(seed=1, orders=2, kills=[], faults=Counter(), claims=0, clears=0)
+NOTHING_DONE = ChaosRecord(seed=1, orders=2, kills=[], faults=Counter(), claims=0, clears=0)
 
 
 @pytest.fixture
@@ -24,9 +24,11 @@ def here(emptied_warehouse: str) -> Iterator[World]:
         yield made
 
 
-def judged(here: World, deeds: Deeds = NOTHING_DONE, report: Report = SOUND, leaked: tuple[str, ...] = ()) -> Verdict:
+def judged(
+    here: World, record: ChaosRecord = NOTHING_DONE, report: Report = SOUND, leaked: tuple[str, ...] = ()
+) -> Verdict:
     load_links(here.uri, business_day=DAY, run_id="run")
-    return judge(here.uri, deeds, report, leaked)
+    return judge(here.uri, record, report, leaked)
 
 
 def serve_both(here: World) -> None:
@@ -50,7 +52,7 @@ def test_a_violation_and_a_leak_break_it_and_are_named(here: World) -> None:
     assert not verdict.held
     assert verdict.findings == (
         "promise 2: a passport is forgotten\n    certificate_id 7",
-        "a secret stands in scheduler.log",
+        "a secret is in scheduler.log",
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from include.warehouse.database import Connect
 from sandbox.checker import Report
 from sandbox.faults import Fault
-from tests.chaos.turmoil import Kill
+from tests.chaos.kills import Kill
 
 AMBIGUOUS = (
     Fault.LOST_ANSWER,
@@ -42,7 +42,7 @@ select
     (select count(*) from passport_ops.attempt where outcome is distinct from 'not_sent') as calls,
     (select count(*) from passport_ops.attempt where outcome = 'unknown' or outcome is null) as unknown
 """
-"""An order is in need with a true reason where a call of possible consumption stands behind it."""
+"""An order needs attention for a true reason if it has a call that may have consumed a passport."""
 
 UNDER_WAY = """
 select count(*) from passport_ops.attempt as call
@@ -66,7 +66,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Deeds:
+class ChaosRecord:
     """What was done to a stack, by the sandbox's counters and our own."""
 
     seed: int
@@ -82,32 +82,32 @@ class Deeds:
         return sum(self.faults[fault.value] for fault in AMBIGUOUS)
 
 
-def judge(warehouse: Connect, deeds: Deeds, report: Report, leaked: Sequence[str]) -> Verdict:
-    """Decides from the ledger that ``warehouse`` opens, the checker's report and the places that hold a secret."""
+def judge(warehouse: Connect, record: ChaosRecord, report: Report, leaked: Sequence[str]) -> Verdict:
+    """Decide from the ledger that ``warehouse`` opens, the checker's report and the places that hold a secret."""
     with warehouse() as connection:
         row = connection.execute(COUNTS).fetchone()
         assert row is not None
         links, claims, in_need, calls, unknown = row
-        moments = [[kill.began for kill in deeds.kills], [kill.ended for kill in deeds.kills]]
+        moments = [[kill.began for kill in record.kills], [kill.ended for kill in record.kills]]
         under_way = connection.execute(UNDER_WAY, moments).fetchone()
         assert under_way is not None
-    bound = deeds.ambiguous + under_way[0]
-    findings = [*map(str, report.violations), *(f"a secret stands in {place}" for place in leaked)]
-    if links + in_need != deeds.orders:
-        findings.append(f"{deeds.orders} orders, but {links} have a link and {in_need} need attention")
-    if in_need > deeds.orders * MOST_WITHOUT_A_LINK:
+    bound = record.ambiguous + under_way[0]
+    findings = [*map(str, report.violations), *(f"a secret is in {place}" for place in leaked)]
+    if links + in_need != record.orders:
+        findings.append(f"{record.orders} orders, but {links} have a link and {in_need} need attention")
+    if in_need > record.orders * MOST_WITHOUT_A_LINK:
         findings.append(f"{in_need} orders need attention, more than {MOST_WITHOUT_A_LINK:.1%}")
     if unknown > bound:
         findings.append(f"{unknown} calls of unknown outcome, but only {bound} can be")
-    if claims != deeds.claims:
-        findings.append(f"{deeds.claims} customers claimed, and {claims} claims are published")
-    kinds = Counter(kill.victim for kill in deeds.kills)
+    if claims != record.claims:
+        findings.append(f"{record.claims} customers claimed, and {claims} claims are published")
+    kinds = Counter(kill.victim for kill in record.kills)
     killed = ", ".join(f"{count} {victim}" for victim, count in sorted(kinds.items()))
     line = (
-        f"chaos seed={deeds.seed}: {'BROKEN' if findings else 'HELD'}: {links} of {deeds.orders} orders have a link, "
+        f"chaos seed={record.seed}: {'BROKEN' if findings else 'HELD'}: {links} of {record.orders} orders have a link, "
         f"{in_need} need attention, {len(report.violations)} violations, {len(leaked)} leaks; {calls} calls, "
-        f"{deeds.faults.total()} faults, {unknown} of unknown outcome (at most {bound}: {deeds.ambiguous} faults, "
-        f"{under_way[0]} calls at kills); {len(deeds.kills)} kills ({killed}), {deeds.clears} clears, "
+        f"{record.faults.total()} faults, {unknown} of unknown outcome (at most {bound}: {record.ambiguous} faults, "
+        f"{under_way[0]} calls at kills); {len(record.kills)} kills ({killed}), {record.clears} clears, "
         f"{claims} claims"
     )
     return Verdict(not findings, line, tuple(findings))

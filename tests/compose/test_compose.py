@@ -265,7 +265,7 @@ def is_installed(*command: str) -> bool:
 
 @pytest.fixture(params=["docker-compose", "docker compose"])
 def compose(request, tmp_path):
-    """Runs a compose command on the project's file with the variables of a dict, as an .env file, and nothing else."""
+    """Run a compose command on the project's file with the variables of a dict, as an .env file, and nothing else."""
     command = request.param.split()
     if not is_installed(*command):
         pytest.skip(f"{request.param} is not installed here, so nothing checked that it takes docker-compose.yaml")

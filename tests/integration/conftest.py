@@ -131,7 +131,7 @@ class Running:
         return int(self.ask(query, day)[0][0])
 
     def run_day(self, day: date, *, expect: str = "success", **conf: Any) -> str:
-        """Runs a day by hand, without a logical date, and awaits its end; gives the run id."""
+        """Run a day by hand, without a logical date, and await its end; gives the run id."""
         run_id = self.stack.api.trigger(RESERVE, {"day": day.isoformat(), **conf})
         self.await_run(run_id, expect=expect)
         return run_id
@@ -145,7 +145,7 @@ class Running:
         self.await_run(self.scheduled)
 
     def await_run(self, run_id: str, *, expect: str = "success") -> None:
-        """Awaits a run's end and its expected state."""
+        """Await a run's end and its expected state."""
         run = self.stack.api.wait_for_run(RESERVE, run_id, 300)
         assert run["state"] == expect, self.task_states(run_id)
 

@@ -71,7 +71,7 @@ class Killer:
     chance: random.Random
     kills: list[Kill] = field(default_factory=list)
 
-    def strike(self) -> Kill:
+    def kill_one(self) -> Kill:
         """One kill, by the seed's choice among the kinds of process that are there at this moment."""
         there = {victim: weight for victim, weight in WEIGHTS.items() if self._is_there(victim)}
         victim = self.chance.choices(list(there), list(there.values()))[0]
@@ -88,7 +88,7 @@ class Killer:
         return victim is not Victim.WORKER or bool(workers(self.stack))
 
     def _kill(self, victim: Victim) -> Part | None:
-        """Kills it and gives the part that has to be started again, if it is one."""
+        """Kill it and give the part that has to be started again, if it is one."""
         if victim in (Victim.SLICE_TASK, Victim.WORKER):
             found = slice_tasks(self.stack) if victim is Victim.SLICE_TASK else workers(self.stack)
             if found:
