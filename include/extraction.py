@@ -24,7 +24,7 @@ COLUMNS = (*TEXT_COLUMNS, *TIME_COLUMNS)
 CHUNK_ROWS = 20_000
 
 KEY_LENGTH_LIMIT = 500
-"""Characters of an order key, without blanks around it; a longer one is not taken."""
+"""Characters of an order key, without blanks around it; a longer one is not taken, because no index could hold it."""
 
 FIRST_DATED, LAST_DATED = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
 """Between these every instant has a date in every time zone."""

@@ -53,7 +53,7 @@ _NEXT_STEPS = {
 class _Order:
     state: str
     fence: int
-    lease_left: float | None  # seconds; 0 when the lease has ended
+    lease_left: float  # seconds; 0 without a lease
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def resolve(
     return Decided(order_key, state, target, again=False)
 
 
-def _refusal(order_key: str, state: ReservationState, lease_left: float | None) -> str:
+def _refusal(order_key: str, state: ReservationState, lease_left: float) -> str:
     if state is not ReservationState.CALLING:
         next_step = _NEXT_STEPS[state]
     elif lease_left:

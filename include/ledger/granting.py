@@ -87,7 +87,8 @@ def grant(connection: Connection, caller: Caller, run: RunStart, order_keys: Seq
     connection.execute(sql("add_run_start"), run.key)
     lock_grants(connection)
     start = _start(connection, run)
-    orders = {order.order_key: order for order in _lock_orders(connection, order_keys)}
+    locked = read_rows(connection, _Order, sql("lock_orders"), {"order_keys": list(order_keys)})
+    orders = {order.order_key: order for order in locked}
     known = _known(connection, set(order_keys) - orders.keys()) | orders.keys()
     unread = _unread_answers(connection, orders)
     if _lapse(connection, orders, unread):  # they count, and may have stopped the run
@@ -154,7 +155,7 @@ class _Order:
 
     def __post_init__(self) -> None:
         self.state = ReservationState(self.state)
-        if self.state is ReservationState.UNKNOWN:  # its campaign may have changed its mind
+        if self.state is ReservationState.UNKNOWN:  # its campaign may say hold by now
             self.move_to(state_after_unknown(self.holds_on_unknown))
 
     def move_to(self, state: ReservationState, reason: str | None = None) -> None:
@@ -218,17 +219,12 @@ def _start(connection: Connection, run: RunStart) -> _Start:
     return found[0]
 
 
-def _lock_orders(connection: Connection, order_keys: Sequence[str]) -> list[_Order]:
-    return read_rows(connection, _Order, sql("lock_orders"), {"order_keys": list(order_keys)})
-
-
 def _known(connection: Connection, order_keys: set[str]) -> set[str]:
     """Give those of the orders that the ledger knows: somebody else is writing them at this moment."""
     if not order_keys:
         return set()
-    return set(
-        read_rows(connection, lambda order_key: order_key, sql("known_orders"), {"order_keys": sorted(order_keys)})
-    )
+    found = connection.execute(sql("known_orders"), {"order_keys": sorted(order_keys)})
+    return {order_key for (order_key,) in found}
 
 
 def _unread_answers(connection: Connection, orders: dict[str, _Order]) -> dict[str, int]:

@@ -3,15 +3,13 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any, NamedTuple
-
-import psycopg
-from psycopg.rows import class_row, tuple_row
+from typing import NamedTuple
 
 from include.ledger.leases import lapse_attempts
 from include.ledger.states import UNSERVED
 from include.orders import CheckedOrder
 from include.sql_files import sql_of
+from include.warehouse.database import Connection, read_rows
 
 sql = sql_of(__package__)
 
@@ -36,7 +34,7 @@ class Registered:
 
 
 def register(
-    connection: psycopg.Connection[Any],
+    connection: Connection,
     rows: Iterable[CheckedOrder],
     *,
     run_id: str,
@@ -46,29 +44,27 @@ def register(
 ) -> Registered:
     """Do what ``RunLedger.register`` says, inside the transaction that is open on ``connection``."""
     run = {"run_id": run_id}
-    with connection.cursor(row_factory=tuple_row) as cursor:
-        cursor.execute(sql("incoming_orders"))
-        with cursor.copy(sql("copy_orders")) as copy:
-            for row in rows:
-                copy.write_row(row)
-        cursor.execute(sql("mark_duplicates"))
-        cursor.execute(sql("incoming_rejected"))
-        tags = cursor.execute(sql("incoming_tags")).fetchall()
-        named = {"tags": [tag for tag, _ in tags], "pool_sizes": [pool_sizes.get(campaign) for _, campaign in tags]}
-        cursor.execute(sql("register_tags"), named)
-        cursor.execute(sql("keep_tags"), named)
-        cursor.execute(sql("register_orders"), run)
-        _cancel_missing(connection, run, days_read, began_at)
-        cursor.execute(sql("save_rejected"), run)
-        orders: dict[date, int] = dict(cursor.execute(sql("incoming_days")).fetchall())
-        [(rejected,)] = cursor.execute(sql("count_rejected")).fetchall()
-    with connection.cursor(row_factory=class_row(RejectedRow)) as cursor:
-        first = cursor.execute(sql("first_rejected"), {"most": MOST_REJECTED_NAMED}).fetchall()
+    connection.execute(sql("incoming_orders"))
+    with connection.cursor() as cursor, cursor.copy(sql("copy_orders")) as copy:
+        for row in rows:
+            copy.write_row(row)
+    connection.execute(sql("mark_duplicates"))
+    connection.execute(sql("incoming_rejected"))
+    tags = connection.execute(sql("incoming_tags")).fetchall()
+    named = {"tags": [tag for tag, _ in tags], "pool_sizes": [pool_sizes.get(campaign) for _, campaign in tags]}
+    connection.execute(sql("register_tags"), named)
+    connection.execute(sql("keep_tags"), named)
+    connection.execute(sql("register_orders"), run)
+    _cancel_missing(connection, run, days_read, began_at)
+    connection.execute(sql("save_rejected"), run)
+    orders: dict[date, int] = dict(connection.execute(sql("incoming_days")).fetchall())
+    [(rejected,)] = connection.execute(sql("count_rejected")).fetchall()
+    first = read_rows(connection, RejectedRow, sql("first_rejected"), {"most": MOST_REJECTED_NAMED})
     return Registered(orders, rejected, first)
 
 
 def _cancel_missing(
-    connection: psycopg.Connection[Any], run: Mapping[str, str], days_read: Sequence[date], began_at: datetime | None
+    connection: Connection, run: Mapping[str, str], days_read: Sequence[date], began_at: datetime | None
 ) -> None:
     missing = {**run, "days": list(days_read), "began_at": began_at, "unserved": UNSERVED}
     cancelled = [order_key for (order_key,) in connection.execute(sql("cancel_missing"), missing)]

@@ -22,7 +22,6 @@ WAREHOUSE = "warehouse"
 ORDERS_DB = "orders_db"
 NMP = "nmp"
 
-
 SESSION_DECIDES = ("cursor",)
 """Extras that Airflow knows and that would change what the project's statements give back."""
 
@@ -64,21 +63,23 @@ class PostgresDatabase:
             raise connection_refused(error, host=defined.host, port=defined.port, database=defined.schema) from None
         except (AirflowNotFoundException, AirflowOptionalProviderFeatureException) as error:
             # The connection of the token service is not defined, or its provider is not installed: both say which.
-            message = f"No connection {self.conn_id!r}: {error}"
-            raise SafeDatabaseError(message, sqlstate=None, constraint=None, transient=False) from None
+            raise self._failure(str(error)) from None
         except (TypeError, ValueError) as error:
             error.args = ()  # the text may hold a value
-            message = f"No connection {self.conn_id!r}: {type(error).__name__}; correct its extra"
-            raise SafeDatabaseError(message, sqlstate=None, constraint=None, transient=False) from None
+            why = f"{type(error).__name__}; correct its extra"
+            raise self._failure(why) from None
         except Exception as error:
-            # Only the type: the text may hold a secret. A token service may work again in a moment.
-            error.args = ()
-            message = f"No connection {self.conn_id!r}: {type(error).__name__}; see that its token service works"
-            raise SafeDatabaseError(message, sqlstate=None, constraint=None, transient=True) from None
+            error.args = ()  # the text may hold a secret
+            why = f"{type(error).__name__}; see that its token service works"
+            raise self._failure(why, transient=True) from None
         if not isinstance(connection, psycopg.Connection):
-            message = f"No connection {self.conn_id!r}: the Postgres provider does not use psycopg 3; install psycopg"
-            raise SafeDatabaseError(message, sqlstate=None, constraint=None, transient=False)
+            why = "the Postgres provider does not use psycopg 3; install psycopg"
+            raise self._failure(why)
         return connection
+
+    def _failure(self, why: str, *, transient: bool = False) -> SafeDatabaseError:
+        message = f"No connection {self.conn_id!r}: {why}"
+        return SafeDatabaseError(message, sqlstate=None, constraint=None, transient=transient)
 
 
 def warehouse() -> PostgresDatabase:
@@ -105,7 +106,9 @@ def postgres_database(defined: Connection) -> PostgresDatabase:
         raise AirflowFailException(message)
     try:
         given = json.loads(defined.extra or "{}")
-        extra = {**NETWORK_LIMITS, **{name: value for name, value in given.items() if value not in (None, "")}}
+        wanted = {
+            name: value for name, value in given.items() if value not in (None, "") and name not in SESSION_DECIDES
+        }
     except (ValueError, AttributeError):
         message = (
             f'the connection {conn_id!r} has an extra that is no JSON object; write it like {{"sslmode": "require"}}'
@@ -118,7 +121,7 @@ def postgres_database(defined: Connection) -> PostgresDatabase:
         "login": defined.login,
         "password": defined.password,
         "schema": defined.schema,
-        "extra": {name: value for name, value in extra.items() if name not in SESSION_DECIDES},
+        "extra": {**NETWORK_LIMITS, **wanted},
     }
     return PostgresDatabase(conn_id, json.dumps(fields))
 
@@ -128,14 +131,12 @@ def from_environment(conn_id: str, value: str) -> PostgresDatabase:
 
     Raises what ``warehouse`` raises; the text never holds ``value``.
     """
+    read = Connection.from_json if value.strip().startswith("{") else Connection.from_uri
     try:
-        if value.strip().startswith("{"):
-            return postgres_database(Connection.from_json(value, conn_id=conn_id))
-        return postgres_database(Connection.from_uri(value, conn_id=conn_id))
-    except (AirflowException, ValueError, TypeError) as error:
-        if isinstance(error, AirflowFailException):
-            raise
+        defined = read(value, conn_id=conn_id)
+    except (AirflowException, ValueError, TypeError):
         raise AirflowFailException(_unreadable(conn_id)) from None
+    return postgres_database(defined)
 
 
 def nmp_is_sandbox() -> bool:

@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -86,24 +87,8 @@ ON_TIME = Answered(
     order_has_passport=False,
     tag_epoch=0,
 )
-LATE_WITH_LINK = Answered(
-    order_key="A",
-    epoch=0,
-    fence=1,
-    order_state=ReservationState.RESERVED,
-    order_fence=2,
-    order_has_passport=True,
-    tag_epoch=0,
-)
-OLD_EPOCH = Answered(
-    order_key="A",
-    epoch=0,
-    fence=1,
-    order_state=ReservationState.CALLING,
-    order_fence=1,
-    order_has_passport=False,
-    tag_epoch=1,
-)
+LATE_WITH_LINK = replace(ON_TIME, order_state=ReservationState.RESERVED, order_fence=2, order_has_passport=True)
+OLD_EPOCH = replace(ON_TIME, tag_epoch=1)
 
 
 @pytest.mark.parametrize(
