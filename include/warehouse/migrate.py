@@ -22,7 +22,7 @@ from include.warehouse.database import (
     safe_error,
 )
 from include.warehouse.migrations import FOLDER as MIGRATIONS
-from include.warehouse.migrations import GRANTS
+from include.warehouse.migrations import GRANTS, VIEWS
 
 sql = sql_of(__package__)
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ def migrate(connect: Connect) -> str:
                 transaction.execute(sqlalchemy.text("select pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
                 config.attributes["connection"] = transaction
                 command.upgrade(config, "head")
-                _grant(connection)
+                _finish(connection)
         except (DBAPIError, psycopg.Error) as error:
             raise _migration_failed(error, where) from None
     return where
@@ -84,7 +84,12 @@ def check_warehouse(connect: Connect) -> str:
     return f"{where}: migrated to {newest}, may be written"
 
 
-def _grant(connection: Connection) -> None:
+def _finish(connection: Connection) -> None:
+    """Make the views anew and grant rights, where the role owns the schemas."""
+    [(owns,)] = connection.execute(sql("owns_schemas")).fetchall()
+    if not owns:
+        return
+    connection.execute(VIEWS.read_bytes())
     connection.add_notice_handler(lambda notice: log.warning("%s: %s", notice.severity, notice.message_primary))
     connection.execute(GRANTS.read_bytes())
 

@@ -24,4 +24,4 @@ def test_every_table_and_view_that_a_page_names_exists(name: str) -> None:
     migrations = "\n".join(
         file.read_text(encoding="utf-8") for file in PROJECT.glob("include/warehouse/migrations/sql/*")
     )
-    assert re.search(rf"create (table|view) {re.escape(name)}\b", migrations)
+    assert re.search(rf"create (or replace )?(table|view) {re.escape(name)}\b", migrations)

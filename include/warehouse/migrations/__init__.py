@@ -8,8 +8,8 @@ from pathlib import Path
 from alembic import op
 
 FOLDER = Path(__file__).resolve().parent
-GRANTS = FOLDER / "sql" / "grants.sql"
-"""Not a revision: executed at the end of every migration."""
+VIEWS, GRANTS = FOLDER / "sql" / "views.sql", FOLDER / "sql" / "grants.sql"
+"""Not revisions: executed at the end of every migration, in this order."""
 
 
 def execute_file(name: str) -> None:

@@ -7,15 +7,17 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from alembic.script import ScriptDirectory
 
 from include.warehouse.database import SafeDatabaseError, open_session
 from include.warehouse.migrate import check_warehouse, migrate
+from include.warehouse.migrations import FOLDER
 from local.postgres import EmbeddedPostgres
 from passport_airflow.migrate_warehouse import main
 from tests.databases import Database
 
 ROOT = Path(__file__).resolve().parents[3]
-NEWEST = "0003"
+NEWEST = ScriptDirectory(str(FOLDER)).get_current_head()
 ROLES = ("passport_pipeline", "passport_distributor", "passport_analyst")
 
 
@@ -44,6 +46,12 @@ def test_migrating_twice_is_migrating_once(database: str) -> None:
     migrate(database)
     assert all_rows(database, "select version_num from passport_ops.alembic_version") == [(NEWEST,)]
     assert all_rows(database, "select order_key from passport.links") == [("o-1",)]
+
+
+def test_each_migration_makes_the_views_as_the_project_has_them(warehouse: str) -> None:
+    do(warehouse, "drop view passport.needs_attention", "drop view passport.daily_funnel")
+    migrate(warehouse)
+    assert all_rows(warehouse, "select count(*) from passport.needs_attention, passport.daily_funnel") == [(0,)]
 
 
 def test_two_processes_may_migrate_at_once(database: str) -> None:
@@ -293,14 +301,14 @@ def test_the_command_line_takes_airflows_json_form(
 
 
 def test_the_check_says_whether_the_warehouse_is_migrated_and_may_be_written(warehouse: str, database: str) -> None:
-    assert check_warehouse(warehouse).endswith("migrated to 0003, may be written")
+    assert check_warehouse(warehouse).endswith(f"migrated to {NEWEST}, may be written")
     with pytest.raises(SafeDatabaseError, match="was never migrated; run `make migrate`"):
         check_warehouse(database)
 
 
 def test_the_check_names_both_versions_of_an_older_warehouse_and_the_next_step(warehouse: str) -> None:
     do(warehouse, "update passport_ops.alembic_version set version_num = '0001'")
-    with pytest.raises(SafeDatabaseError, match="is at version 0001, the project at 0003; run `make migrate`"):
+    with pytest.raises(SafeDatabaseError, match=f"is at version 0001, the project at {NEWEST}; run `make migrate`"):
         check_warehouse(warehouse)
 
 

@@ -1,18 +1,10 @@
--- Who may read what. Executed by every migration, so that roles made later get their rights too, and only where the
--- migrating role owns the tables. A role that it may not make is left to the database's administrator, with a warning.
+-- Who may read what. Executed by every migration, so that roles made later get their rights too. A role that it may not
+-- make is left to the database's administrator, with a warning.
 do $$
 declare
-    owns boolean;
     wanted text;
     shown text;
 begin
-    select bool_and(pg_has_role(nspowner, 'usage')) into owns
-    from pg_namespace
-    where nspname in ('passport', 'passport_ops');
-    if not owns then
-        return;
-    end if;
-
     revoke all on all functions in schema passport_ops from public;
 
     foreach wanted in array array['passport_pipeline', 'passport_distributor', 'passport_analyst'] loop

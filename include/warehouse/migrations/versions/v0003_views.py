@@ -1,4 +1,4 @@
-"""The views of schema passport, for people."""
+"""What the views of ``views.sql`` need."""
 
 from include.warehouse.migrations import execute_file
 
