@@ -56,7 +56,7 @@ def register(
     connection.execute(sql("keep_tags"), named)
     connection.execute(sql("register_orders"), run)
     _cancel_missing(connection, run, days_read, began_at)
-    connection.execute(sql("save_rejected"), run)
+    _save_rejected(connection, run, days_read, began_at)
     orders: dict[date, int] = dict(connection.execute(sql("incoming_days")).fetchall())
     [(rejected,)] = connection.execute(sql("count_rejected")).fetchall()
     first = read_rows(connection, RejectedRow, sql("first_rejected"), {"most": MOST_REJECTED_NAMED})
@@ -69,3 +69,15 @@ def _cancel_missing(
     missing = {**run, "days": list(days_read), "began_at": began_at, "unserved": UNSERVED}
     cancelled = [order_key for (order_key,) in connection.execute(sql("cancel_missing"), missing)]
     lapse_attempts(connection, cancelled)
+
+
+def _save_rejected(
+    connection: Connection, run: Mapping[str, str], days_read: Sequence[date], began_at: datetime | None
+) -> None:
+    """Write the rows that are not taken, mark those of earlier readings that are gone, and count both by day."""
+    reading = {**run, "days": list(days_read), "began_at": began_at}
+    connection.execute(sql("save_rejected"), reading)
+    changed = [day for (day,) in connection.execute(sql("mark_gone"), reading)]
+    connection.execute(sql("lock_rejected_days"))
+    connection.execute(sql("count_rejected_days"), {"days": [*days_read, *changed]})
+    connection.execute(sql("close_rejected_days"))

@@ -3,10 +3,11 @@
 import logging
 import re
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from datetime import date, timedelta
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pandas as pd
@@ -114,9 +115,9 @@ def test_a_row_that_no_campaign_takes_makes_the_later_ones_duplicates(here: Worl
     rows = [{"order_key": "a", "product": "Watch"}, {"order_key": "a", "product": "Tote", "paid_at": f"{DAY}T11:00Z"}]
     register(here, checked(*rows, cuts=(1,), listed=BAGS))
     assert taken(here) == []
-    assert [(row_key[:5], reason) for row_key, reason, *_ in named(here)] == [
-        ("row 1", "no_campaign"),
-        ("row 2", "duplicate_key"),
+    assert [(row_key[-25:], reason) for row_key, reason, *_ in named(here)] == [
+        ("2026-11-22T10:00:00+00:00", "no_campaign"),
+        ("2026-11-22T11:00:00+00:00", "duplicate_key"),
     ]
 
 
@@ -138,9 +139,9 @@ def test_a_row_is_found_by_its_order_id_or_its_place_and_when_it_was_paid(here: 
     register(here, checked(*rows, cuts=(2,)))
     assert [row[:4] for row in named(here)] == [
         ("order_id o-9, paid at 2026-11-22T10:00:00.000007+00:00", "missing_key", None, DAY),
-        ("row 2 of the extraction, paid at 2026-11-22T10:00:00+00:00", "missing_key", None, DAY),
-        ("row 4 of the extraction", "unparsable_time", "late", None),
-        ("row 5 of the extraction", "missing_key", None, None),
+        ("row 1 without an order_id", "unparsable_time", "late", None),
+        ("row 1 without an order_id, paid at 2026-11-22T10:00:00+00:00", "missing_key", None, DAY),
+        ("row 2 without an order_id", "missing_key", None, None),
     ]
 
 
@@ -169,6 +170,91 @@ def test_a_tag_of_two_campaigns_has_the_larger_pool_and_one_that_is_not_said_cha
     assert here.one("select pool_size from passport_ops.tag where tag = 'gift'") == 500
     here.runs.register(orders[2:], run_id="run", days_read=[], pool_sizes=sizes)
     assert here.one("select pool_size from passport_ops.tag where tag = 'gift'") == 500
+
+
+# --- what a person sees of rows that are not taken -------------------------------------------------------------------
+
+NEXT_DAY = DAY + timedelta(days=1)
+NO_KEY = {"order_key": None, "order_id": "no-key"}
+SOON = {"order_key": "late", "order_id": "soon", "paid_at": "soon"}
+
+
+def read_again(here: World, *rows: dict[str, object], days: Sequence[date] = (DAY,), **options: Any) -> None:
+    here.runs.register(checked(*rows), run_id="run", days_read=days, pool_sizes={}, **options)
+
+
+def lines(here: World) -> list[tuple[object, ...]]:
+    return here.rows.execute(
+        "select row_key, business_day, reason from passport.needs_attention where kind = 'rejected' order by 1"
+    ).fetchall()
+
+
+def test_rows_that_are_not_taken_are_one_line_for_each_day_and_reason(here: World) -> None:
+    read_again(here, *({"order_key": None, "order_id": f"o{n}"} for n in range(7)), SOON, {"order_key": "good"})
+    (no_key, soon) = lines(here)
+    assert (no_key[0], no_key[1], soon[0], soon[1]) == (
+        "2026-11-22 missing_key",
+        DAY,
+        "no day unparsable_time",
+        None,
+    )
+    assert str(no_key[2]).startswith("7 rows are not taken: missing_key. The newest: order_id o")
+    assert str(no_key[2]).count("order_id") == 5
+    assert soon[2] == "1 row is not taken: unparsable_time. The newest: late"
+
+
+def test_a_row_that_is_no_longer_returned_when_its_day_is_read_again_is_settled_and_stays_in_the_history(
+    here: World,
+) -> None:
+    read_again(here, NO_KEY, SOON, {"order_key": None, "order_id": "other"})
+    read_again(here, NO_KEY)
+    assert [line[2] for line in lines(here)] == [
+        "1 row is not taken: missing_key. The newest: order_id no-key, paid at 2026-11-22T10:00:00+00:00"
+    ]
+    read_again(here, {"order_key": "corrected", "order_id": "no-key"})
+    assert lines(here) == []
+    history = "select kind, subject, settled_by, why from passport.attention_history order by 2"
+    why = "a later reading of the day returned no such row"
+    assert here.rows.execute(history).fetchall() == [
+        ("rejected", "2026-11-22 missing_key", "event", why),
+        ("rejected", "no day unparsable_time", "event", why),
+    ]
+    assert here.one("select count(*) from passport.rejected where gone_at is not null") == 3
+    read_again(here, NO_KEY)
+    assert [line[0] for line in lines(here)] == ["2026-11-22 missing_key"]
+
+
+def test_a_day_that_is_not_read_again_keeps_its_rows_however_old_they_are(here: World) -> None:
+    read_again(here, NO_KEY)
+    here.rows.execute("update passport_ops.rejected_row set seen_at = seen_at - interval '400 days'")
+    here.rows.execute("update passport_ops.rejected_day set since = since - interval '400 days'")
+    read_again(here, days=[NEXT_DAY])
+    assert [line[0] for line in lines(here)] == ["2026-11-22 missing_key"]
+
+
+def test_a_row_whose_order_is_taken_on_another_day_is_settled(here: World) -> None:
+    register(here, checked({"order_key": "a", "order_id": "1", "product": None}, listed=BAGS))
+    assert len(lines(here)) == 1
+    read_again(here, {"order_key": "a", "order_id": "1", "paid_at": f"{NEXT_DAY}T10:00Z"}, days=[NEXT_DAY])
+    assert lines(here) == []
+
+
+def test_an_older_reading_that_ends_later_neither_brings_a_row_back_nor_settles_one(here: World) -> None:
+    read_again(here, NO_KEY)
+    began_at = here.runs.now()
+    read_again(here, {"order_key": None, "order_id": "newer"})  # the first was corrected, another is wrong
+    read_again(here, NO_KEY, began_at=began_at)
+    assert [line[2] for line in lines(here)] == [
+        "1 row is not taken: missing_key. The newest: order_id newer, paid at 2026-11-22T10:00:00+00:00"
+    ]
+
+
+def test_a_reading_that_returns_the_same_rows_writes_none_of_them_again(here: World) -> None:
+    read_again(here, NO_KEY, SOON)
+    written = "select array_agg(xmin::text || ctid::text order by row_key) from passport_ops.rejected_row"
+    before = here.one(written)
+    read_again(here, NO_KEY, SOON)
+    assert here.one(written) == before
 
 
 @given(
@@ -231,7 +317,7 @@ def test_a_run_takes_every_order_of_its_day_and_serves_those_of_its_campaigns(
     lines = [record.message for record in caplog.records]
     assert lines[0] == "2026-11-22: 3 eligible orders"
     assert lines[1] == (
-        "not taken: row 2 of the extraction, paid at 2026-11-22T10:00:00+00:00: missing_key "
+        "not taken: row 1 without an order_id, paid at 2026-11-22T10:00:00+00:00: missing_key "
         "(the row has no order key; give the order an id)"
     )
     assert len(lines) == 1 + 50 + 2

@@ -1,5 +1,5 @@
--- The newest of each kind, and how many there are. A day or a campaign hides other orders. What is about a tag, a run or a
--- row that was not taken belongs to no day here and is always shown.
+-- The newest of each kind, and how many there are. A day or a campaign hides what is about other days and orders. What is
+-- about no day and no order, like a tag, is always shown.
 with hidden as not materialized (
     select order_key
     from passport.link_status
@@ -14,7 +14,8 @@ shown as (
         row_number() over (partition by attention.kind order by attention.since desc nulls last, attention.order_key asc) as place
     from passport.needs_attention as attention
     where
-        not exists (
+        coalesce(attention.business_day = %(day)s::date, true)
+        and not exists (
             select from hidden
             where hidden.order_key = attention.order_key
         )

@@ -120,6 +120,22 @@ def test_attention_hides_orders_of_other_days_and_campaigns_but_never_tags(scene
     assert kinds(Asked(campaign="gift")) == [("tag_empty", None)]
 
 
+def test_attention_hides_lines_of_other_days(scene: str, rows: LedgerRows) -> None:
+    rows.do(
+        """
+        insert into passport_ops.rejected_day (subject, business_day, reason, open_rows, first_keys, since) values
+        ('2026-11-16 missing_key', '2026-11-16', 'missing_key', 3, array['order_id 7'], now()),
+        ('no day unparsable_time', null, 'unparsable_time', 1, array['r1'], now())
+        """
+    )
+
+    def subjects(asked: Asked) -> list[str | None]:
+        return sorted(row.row_key or "" for row in read_content(scene, asked).attention or [] if row.kind == "rejected")
+
+    assert subjects(Asked(day=MONDAY)) == ["2026-11-16 missing_key", "no day unparsable_time"]
+    assert subjects(Asked(day=TUESDAY)) == ["no day unparsable_time"]
+
+
 def test_five_of_a_kind_are_shown_with_how_many_there_are(rows: LedgerRows, warehouse: str) -> None:
     for number in range(8):
         rows.order(f"h{number}", "gift-11", "held")

@@ -182,9 +182,11 @@ def test_no_view_reads_a_link(warehouse: str) -> None:
         """,
     )
     assert {view for view, _, _ in views} == {
+        "passport.attention_history",
         "passport.daily_funnel",
         "passport.link_status",
         "passport.needs_attention",
+        "passport.rejected",
         "passport.tag_stock",
     }
     assert [row for row in views if row[2] in ("link", "link_sha256", "body")] == []
@@ -219,6 +221,8 @@ def test_nothing_is_granted_to_public(warehouse: str) -> None:
         ("passport_analyst", "select * from passport.daily_funnel", True),
         ("passport_analyst", "select * from passport.tag_stock", True),
         ("passport_analyst", "select * from passport.needs_attention", True),
+        ("passport_analyst", "select * from passport.attention_history", True),
+        ("passport_analyst", "select * from passport.rejected", True),
         ("passport_analyst", "select order_key from passport.links", False),
         ("passport_analyst", "select link from passport.links", False),
         ("passport_analyst", "select tag from passport_ops.tag", False),

@@ -724,24 +724,6 @@ def test_orders_that_a_person_must_look_at_are_named(rows: Rows) -> None:
     ]
 
 
-def test_rejected_rows_are_named_until_they_are_mended_or_a_month_old(rows: Rows) -> None:
-    rows.order("mended")
-    rows.order("twice")
-    rows.do(
-        """
-        insert into passport_ops.rejected_row (row_key, reason, order_key, detail, run_id, seen_at) values
-        ('row 7', 'missing_key', null, 'has no order_id', 'run-1', now()),
-        ('mended', 'missing_product', 'mended', 'has no product', 'run-1', now()),
-        ('twice', 'duplicate_key', 'twice', 'paid later than the one served', 'run-1', now()),
-        ('row 9', 'missing_key', null, 'has no order_id', 'run-0', now() - interval '31 days')
-        """
-    )
-    assert attention(rows) == [
-        ("rejected", "twice", None, "twice", None),
-        ("rejected", None, None, "row 7", None),
-    ]
-
-
 def test_resets_that_never_ended_or_were_refused_are_named(rows: Rows) -> None:
     rows.do(
         """
@@ -785,6 +767,10 @@ def test_a_stopped_run_is_named_until_its_day_is_whole_or_it_ran_again(rows: Row
     )
     rows.load(date(2026, 11, 22))
     assert attention(rows) == [("run_stopped", None, None, None, "run-0")]
+    assert rows.all("select subject, settled_by, why from passport.attention_history order by 1") == [
+        ("run-1", "event", "a later run of its business day"),
+        ("run-2", "event", "its business day is complete"),
+    ]
 
 
 def test_certificates_that_came_or_were_claimed_twice_are_named(rows: Rows) -> None:
@@ -807,9 +793,11 @@ def test_certificates_that_came_or_were_claimed_twice_are_named(rows: Rows) -> N
         values ('11', 'gift', 0, 'ended', 'duplicate', 1, now())
         """
     )
+    rows.do("update passport_ops.passport set received_at = received_at - interval '1 year'")
+    rows.do("update passport_ops.passport set claimed_at = claimed_at - interval '1 year'")
     assert attention(rows) == [
-        ("claimed_twice", "again", "gift", None, None),
-        ("duplicate", "second", "gift", None, None),
+        ("claimed_twice", "again", "gift", "certificate 12", None),
+        ("duplicate", "second", "gift", "certificate 11", None),
     ]
 
 

@@ -214,237 +214,372 @@ comment on column passport.tag_stock.warning_level is
 'The lowest of 50, 25, 10 and 0 percent of pool_size that remaining has come down to; null above half or if unknown.';
 
 create or replace view passport.needs_attention as
-select
-    'held' as kind,
-    order_key,
-    tag,
-    null as row_key,
-    null as run_id,
-    updated_at as since,
-    coalesce(reason, 'held') as reason,
-    'look it up on the NMP, then run resolve_attention: release it to be asked for again, or close it' as what_to_do
-from passport_ops.reservation
-where state = 'held'
+with line as not materialized (
+    select
+        'held' as kind,
+        order_key,
+        tag,
+        null as row_key,
+        null as run_id,
+        updated_at as since,
+        coalesce(reason, 'held') as reason,
+        'look it up on the NMP, then run resolve_attention: release it to be asked for again, or close it' as what_to_do,
+        business_day
+    from passport_ops.reservation
+    where state = 'held'
 
-union all
-select
-    'unknown' as kind,
-    order_key,
-    tag,
-    null as row_key,
-    null as run_id,
-    updated_at as since,
-    coalesce(reason, 'a call may have consumed a passport that nobody saw') as reason,
-    'clear the run of its day to ask again, or run resolve_attention to close it' as what_to_do
-from passport_ops.reservation
-where state = 'unknown'
+    union all
+    select
+        'unknown' as kind,
+        order_key,
+        tag,
+        null as row_key,
+        null as run_id,
+        updated_at as since,
+        coalesce(reason, 'a call may have consumed a passport that nobody saw') as reason,
+        'clear the run of its day to ask again, or run resolve_attention to release or to close it' as what_to_do,
+        business_day
+    from passport_ops.reservation
+    where state = 'unknown'
 
-union all
-select
-    state as kind,
-    order_key,
-    tag,
-    null as row_key,
-    null as run_id,
-    first_seen_at as since,
-    case state when 'pending' then 'no run has served it for a day' else 'its tag is empty' end || coalesce(': ' || reason, '') as reason,
-    case state
-        when 'pending' then 'clear the run of its business day ' || business_day
-        else 'mint passports for the tag; the next scheduled run asks again'
-    end as what_to_do
-from passport_ops.reservation
-where
-    state in ('pending', 'out_of_stock')
-    and first_seen_at < now() - interval '1 day'
-    and (carry_until is null or carry_until >= current_date)
+    union all
+    select
+        state as kind,
+        order_key,
+        tag,
+        null as row_key,
+        null as run_id,
+        first_seen_at as since,
+        case state when 'pending' then 'no run has served it for a day' else 'its tag is empty' end
+        || coalesce(': ' || reason, '') as reason,
+        case state
+            when 'pending' then 'clear the run of its business day ' || business_day || ', or run resolve_attention to close it'
+            else 'mint passports for the tag; the next scheduled run asks again. Or run resolve_attention to close it'
+        end as what_to_do,
+        business_day
+    from passport_ops.reservation
+    where
+        state in ('pending', 'out_of_stock')
+        and first_seen_at < now() - interval '1 day'
+        and (carry_until is null or carry_until >= current_date)
 
-union all
-select
-    'tag_empty' as kind,
-    null as order_key,
-    waiting.tag,
-    null as row_key,
-    null as run_id,
-    coalesce(max(emptied.since), min(waiting.updated_at)) as since,
-    count(distinct waiting.order_key) || ' orders wait for passports of this tag' as reason,
-    'mint passports for the tag; the next scheduled run asks again, or clear the run' as what_to_do
-from passport_ops.reservation as waiting
-left join passport_ops.resting_tag as emptied on waiting.tag = emptied.tag
-where waiting.state = 'out_of_stock'
-group by waiting.tag
+    union all
+    select
+        'tag_empty' as kind,
+        null as order_key,
+        waiting.tag,
+        null as row_key,
+        null as run_id,
+        coalesce(max(emptied.since), min(waiting.updated_at)) as since,
+        count(distinct waiting.order_key) || ' orders wait for passports of this tag' as reason,
+        'mint passports for the tag; the next scheduled run asks again, or clear the run' as what_to_do,
+        null::date as business_day
+    from passport_ops.reservation as waiting
+    left join passport_ops.resting_tag as emptied on waiting.tag = emptied.tag
+    where waiting.state = 'out_of_stock'
+    group by waiting.tag
 
-union all
-select
-    'not_carried' as kind,
-    order_key,
-    tag,
-    null as row_key,
-    null as run_id,
-    carry_until::timestamptz as since,
-    'no scheduled run serves it after ' || carry_until as reason,
-    'backfill its business day ' || business_day || ', or run resolve_attention to close it' as what_to_do
-from passport_ops.reservation
-where state in ('pending', 'out_of_stock') and carry_until < current_date
+    union all
+    select
+        'not_carried' as kind,
+        order_key,
+        tag,
+        null as row_key,
+        null as run_id,
+        carry_until::timestamptz as since,
+        'no scheduled run serves it after ' || carry_until as reason,
+        'backfill its business day ' || business_day || ', or run resolve_attention to close it' as what_to_do,
+        business_day
+    from passport_ops.reservation
+    where state in ('pending', 'out_of_stock') and carry_until < current_date
 
-union all
-select
-    'never_answered' as kind,
-    order_key,
-    tag,
-    null as row_key,
-    null as run_id,
-    lease_until as since,
-    'its call''s lease ended and no run has asked since' as reason,
-    'clear the run of its business day ' || business_day as what_to_do
-from passport_ops.reservation
-where state = 'calling' and lease_until < now() - interval '15 minutes'
+    union all
+    select
+        'never_answered' as kind,
+        order_key,
+        tag,
+        null as row_key,
+        null as run_id,
+        lease_until as since,
+        'its call''s lease ended and no run has asked since' as reason,
+        'clear the run of its business day ' || business_day as what_to_do,
+        business_day
+    from passport_ops.reservation
+    where state = 'calling' and lease_until < now() - interval '15 minutes'
 
-union all
-select
-    'claim_uncertain' as kind,
-    order_key,
-    tag,
-    null as row_key,
-    null as run_id,
-    coalesce(claimed_at, updated_at) as since,
-    coalesce(reason, 'the claim may be of an earlier holder of the same certificate') as reason,
-    'ask the customer, or look the owner up on the NMP' as what_to_do
-from passport_ops.reservation
-where claim_uncertain
+    union all
+    select
+        'claim_uncertain' as kind,
+        order_key,
+        tag,
+        null as row_key,
+        null as run_id,
+        coalesce(claimed_at, updated_at) as since,
+        coalesce(reason, 'the claim may be of an earlier holder of the same certificate') as reason,
+        'ask the customer, or look the owner up on the NMP; then acknowledge it with resolve_attention' as what_to_do,
+        business_day
+    from passport_ops.reservation
+    where claim_uncertain
 
-union all
-select
-    'not_published' as kind,
-    noted.order_key,
-    known.tag,
-    null as row_key,
-    null as run_id,
-    min(noted.noted_at) as since,
-    min(noted.refused) as reason,
-    'look the passport up on the NMP and mend its row in passport_ops.passport; the next load tries again' as what_to_do
-from passport_ops.unpublished as noted
-inner join passport_ops.reservation as known on noted.order_key = known.order_key
-where noted.refused is not null
-group by noted.order_key, known.tag
+    union all
+    select
+        'not_published' as kind,
+        noted.order_key,
+        known.tag,
+        null as row_key,
+        null as run_id,
+        min(noted.noted_at) as since,
+        min(noted.refused) as reason,
+        'look the passport up on the NMP and mend its row in passport_ops.passport; the next load tries again' as what_to_do,
+        known.business_day
+    from passport_ops.unpublished as noted
+    inner join passport_ops.reservation as known on noted.order_key = known.order_key
+    where noted.refused is not null
+    group by noted.order_key, known.tag, known.business_day
 
-union all
-select
-    'duplicate' as kind,
-    call.order_key,
-    twice.tag,
-    null as row_key,
-    null as run_id,
-    twice.received_at as since,
-    'certificate ' || twice.certificate_id || ' came although it was live for another order; the order got nothing from it' as reason,
-    'ask the NMP''s operator why one certificate was handed out twice' as what_to_do
-from passport_ops.passport as twice
-inner join passport_ops.attempt as call on twice.attempt_id = call.attempt_id
-where twice.state = 'ended' and twice.end_reason = 'duplicate' and twice.received_at > now() - interval '30 days'
+    union all
+    select
+        'duplicate' as kind,
+        call.order_key,
+        twice.tag,
+        'certificate ' || twice.certificate_id as row_key,
+        null as run_id,
+        twice.received_at as since,
+        'it came although it was live for another order; the order got nothing from it' as reason,
+        'ask the NMP''s operator why one certificate was handed out twice; then acknowledge it with resolve_attention' as what_to_do,
+        null::date as business_day
+    from passport_ops.passport as twice
+    inner join passport_ops.attempt as call on twice.attempt_id = call.attempt_id
+    where twice.state = 'ended' and twice.end_reason = 'duplicate'
 
-union all
-select
-    'claimed_twice' as kind,
-    order_key,
-    tag,
-    null as row_key,
-    null as run_id,
-    claimed_at as since,
-    'certificate ' || certificate_id || ' was claimed after a reset had taken it back; the order has another one' as reason,
-    'its customer may own two passports: ask, and have one transferred back on the NMP' as what_to_do
-from passport_ops.passport
-where state = 'ended' and end_reason = 'reset' and claimed_at > now() - interval '30 days'
+    union all
+    select
+        'claimed_twice' as kind,
+        order_key,
+        tag,
+        'certificate ' || certificate_id as row_key,
+        null as run_id,
+        claimed_at as since,
+        'it was claimed after a reset had taken it back; the order has another one' as reason,
+        'its customer may own two passports: ask, and have one transferred back on the NMP;'
+        || ' then acknowledge it with resolve_attention' as what_to_do,
+        null::date as business_day
+    from passport_ops.passport
+    where state = 'ended' and end_reason = 'reset' and claimed_at is not null
 
-union all
-select
-    'rejected' as kind,
-    row.order_key,
-    null as tag,
-    row.row_key,
-    null as run_id,
-    row.seen_at as since,
-    row.reason || ': ' || row.detail as reason,
-    'correct the order in the shop, or the campaigns; the next run reads it again' as what_to_do
-from passport_ops.rejected_row as row
-where
-    row.seen_at > now() - interval '30 days'
-    and (
-        row.reason = 'duplicate_key'
-        or not exists (
-            select from passport_ops.reservation as known
-            where known.order_key = row.order_key
+    union all
+    select
+        'rejected' as kind,
+        null as order_key,
+        null as tag,
+        subject as row_key,
+        null as run_id,
+        since,
+        open_rows || case open_rows when 1 then ' row is' else ' rows are' end || ' not taken: ' || reason || '. The newest: '
+        || array_to_string(first_keys, '; ') as reason,
+        'passport.rejected lists the rows: correct the orders in the shop, or the campaigns, and clear the run of the day;'
+        || ' or acknowledge it with resolve_attention' as what_to_do,
+        business_day
+    from passport_ops.rejected_day
+    where closed_at is null
+
+    union all
+    select
+        'resetting' as kind,
+        null as order_key,
+        tag,
+        null as row_key,
+        null as run_id,
+        resetting_since as since,
+        'its reset began and has not ended; no order of this tag is served meanwhile' as reason,
+        'run reset_stale_reservations again for this tag' as what_to_do,
+        null::date as business_day
+    from passport_ops.tag
+    where state = 'resetting' and resetting_since < now() - interval '15 minutes'
+
+    union all
+    select
+        'reset' as kind,
+        null as order_key,
+        latest.tag,
+        null as row_key,
+        null as run_id,
+        latest.intended_at as since,
+        'its last reset is ' || latest.state || coalesce(': ' || latest.detail, '') as reason,
+        case latest.state
+            when 'refused' then 'see whether the NMP key may reset, then run reset_stale_reservations again, or acknowledge it'
+            else 'look on the NMP whether the reset was done, then run reset_stale_reservations again'
+        end as what_to_do,
+        null::date as business_day
+    from (
+        select distinct on (tag) *
+        from passport_ops.tag_reset
+        where not dry_run
+        order by tag asc, reset_id desc
+    ) as latest
+    inner join passport_ops.tag as tag on latest.tag = tag.tag
+    where
+        (latest.state = 'refused' and coalesce(latest.detail, '') not like 'not begun:%')
+        or (
+            latest.state in ('intended', 'unknown')
+            and latest.intended_at < now() - interval '15 minutes'
+            and tag.state = 'open'
         )
-    )
 
-union all
-select
-    'resetting' as kind,
-    null as order_key,
-    tag,
-    null as row_key,
-    null as run_id,
-    resetting_since as since,
-    'its reset began and has not ended; no order of this tag is served meanwhile' as reason,
-    'run reset_stale_reservations again for this tag' as what_to_do
-from passport_ops.tag
-where state = 'resetting' and resetting_since < now() - interval '15 minutes'
+    union all
+    select
+        'run_stopped' as kind,
+        null as order_key,
+        null as tag,
+        null as row_key,
+        latest.run_id,
+        latest.stopped_at as since,
+        latest.stop_reason as reason,
+        'mend what it names, then clear the reserve task of the run; or acknowledge it with resolve_attention' as what_to_do,
+        latest.business_day
+    from (
+        select distinct on (planned.business_day)
+            planned.run_id,
+            planned.business_day,
+            tried.stopped_at,
+            tried.stop_reason
+        from passport_ops.run as planned
+        inner join passport_ops.run_attempt as tried on planned.run_id = tried.run_id
+        order by planned.business_day asc, tried.run_started_at desc
+    ) as latest
+    left join passport.days as published on latest.business_day = published.business_day
+    where latest.stopped_at is not null and published.complete is not true
+)
 
-union all
+-- A line that a person acknowledged is shown again when it happens again, so with a later since.
 select
-    'reset' as kind,
-    null as order_key,
-    latest.tag,
-    null as row_key,
-    null as run_id,
-    latest.intended_at as since,
-    'its last reset is ' || latest.state || coalesce(': ' || latest.detail, '') as reason,
-    case latest.state
-        when 'refused' then 'see whether the NMP key may reset, then run reset_stale_reservations again'
-        else 'look on the NMP whether the reset was done, then run reset_stale_reservations again'
-    end as what_to_do
-from (
-    select distinct on (tag) *
-    from passport_ops.tag_reset
-    where not dry_run
-    order by tag asc, reset_id desc
-) as latest
-inner join passport_ops.tag as tag on latest.tag = tag.tag
+    line.kind,
+    line.order_key,
+    line.tag,
+    line.row_key,
+    line.run_id,
+    line.since,
+    line.reason,
+    line.what_to_do,
+    line.business_day,
+    coalesce(line.row_key, line.order_key, line.run_id, line.tag) as subject
+from line
 where
-    (latest.state = 'refused' and coalesce(latest.detail, '') not like 'not begun:%')
-    or (
-        latest.state in ('intended', 'unknown')
-        and latest.intended_at < now() - interval '15 minutes'
-        and tag.state = 'open'
-    )
-
-union all
-select
-    'run_stopped' as kind,
-    null as order_key,
-    null as tag,
-    null as row_key,
-    latest.run_id,
-    latest.stopped_at as since,
-    latest.stop_reason as reason,
-    'mend what it names, then clear the reserve task of the run' as what_to_do
-from (
-    select distinct on (planned.business_day)
-        planned.run_id,
-        planned.business_day,
-        tried.stopped_at,
-        tried.stop_reason
-    from passport_ops.run as planned
-    inner join passport_ops.run_attempt as tried on planned.run_id = tried.run_id
-    order by planned.business_day asc, tried.run_started_at desc
-) as latest
-left join passport.days as published on latest.business_day = published.business_day
-where latest.stopped_at is not null and published.complete is not true;
-comment on view passport.needs_attention is 'One row per thing that a person must look at.';
+    not exists (
+        select from passport_ops.decision as seen
+        where
+            seen.action = 'acknowledge'
+            and seen.kind = line.kind
+            and seen.subject = coalesce(line.row_key, line.order_key, line.run_id, line.tag)
+            and seen.since >= line.since
+    );
+comment on view passport.needs_attention is
+'One row per thing that a person must look at. It leaves by a decision or by the event that settles it, never by age.';
 comment on column passport.needs_attention.kind is
 'held, unknown, pending or out_of_stock (for a day), tag_empty, not_carried, never_answered, claim_uncertain, not_published, duplicate, claimed_twice, rejected, resetting, reset or run_stopped.'; -- noqa: LT05
 comment on column passport.needs_attention.order_key is 'The order, where it is about one.';
 comment on column passport.needs_attention.tag is 'The NMP tag, where it is about one.';
-comment on column passport.needs_attention.row_key is 'What finds the rejected source row, where it is about one.';
+comment on column passport.needs_attention.row_key is
+'What it is about, where that is no order, tag or run: a certificate, or the day and reason of rejected rows.';
 comment on column passport.needs_attention.run_id is 'The Airflow run, where it is about one.';
 comment on column passport.needs_attention.since is 'Since when.';
 comment on column passport.needs_attention.reason is 'What is the matter, in words.';
 comment on column passport.needs_attention.what_to_do is 'The next step.';
+comment on column passport.needs_attention.business_day is 'The business day, where it is about one.';
+comment on column passport.needs_attention.subject is 'What finds it among those of its kind: a key for resolve_attention.';
+
+create or replace view passport.rejected as
+select
+    business_day,
+    reason,
+    row_key,
+    order_key,
+    detail,
+    run_id,
+    seen_at,
+    gone_at
+from passport_ops.rejected_row;
+comment on view passport.rejected is 'Every row of the shop''s orders that was not taken, with its reason.';
+comment on column passport.rejected.business_day is 'Its business day; null where it has none.';
+comment on column passport.rejected.reason is 'Why it was not taken.';
+comment on column passport.rejected.row_key is 'What finds the row in the shop: its order id, or its place, and when it was paid.';
+comment on column passport.rejected.order_key is 'Its order key; null where it has none that can be used.';
+comment on column passport.rejected.detail is 'What is wrong, in words, and what to do.';
+comment on column passport.rejected.run_id is 'The Airflow run that last changed this.';
+comment on column passport.rejected.seen_at is 'When it was first returned, came back, or changed.';
+comment on column passport.rejected.gone_at is
+'When a reading of its day no longer returned it, or returned it as an order; null while it is not taken.';
+
+create or replace view passport.attention_history as
+select
+    decided.decided_at as settled_at,
+    coalesce(decided.kind, decided.from_state) as kind,
+    coalesce(decided.subject, decided.order_key) as subject,
+    decided.about as reason,
+    decided.action as settled_by,
+    decided.decided_by,
+    decided.reason as why
+from passport_ops.decision as decided
+
+union all
+select
+    closed_at as settled_at,
+    'rejected' as kind,
+    subject,
+    reason || '. The newest: ' || array_to_string(first_keys, '; ') as reason,
+    'event' as settled_by,
+    null as decided_by,
+    'a later reading of the day returned no such row' as why
+from passport_ops.rejected_day
+where closed_at is not null
+
+union all
+select
+    coalesce(tried.next_started_at, published.updated_at) as settled_at,
+    'run_stopped' as kind,
+    tried.run_id as subject,
+    tried.stop_reason as reason,
+    'event' as settled_by,
+    null as decided_by,
+    case when tried.next_started_at is null then 'its business day is complete' else 'a later run of its business day' end as why
+from (
+    select
+        planned.run_id,
+        planned.business_day,
+        start.stopped_at,
+        start.stop_reason,
+        lead(start.run_started_at) over (partition by planned.business_day order by start.run_started_at) as next_started_at
+    from passport_ops.run as planned
+    inner join passport_ops.run_attempt as start on planned.run_id = start.run_id
+) as tried
+left join passport.days as published on tried.business_day = published.business_day
+where tried.stopped_at is not null and (tried.next_started_at is not null or published.complete)
+
+union all
+select
+    tried.next_at as settled_at,
+    'reset' as kind,
+    tried.tag as subject,
+    'the reset is ' || tried.state || coalesce(': ' || tried.detail, '') as reason,
+    'event' as settled_by,
+    null as decided_by,
+    'a later reset of the tag' as why
+from (
+    select
+        tag,
+        state,
+        detail,
+        lead(intended_at) over (partition by tag order by reset_id) as next_at
+    from passport_ops.tag_reset
+    where not dry_run
+) as tried
+where tried.next_at is not null and tried.state <> 'done' and coalesce(tried.detail, '') not like 'not begun:%';
+comment on view passport.attention_history is
+'What needed attention and was settled: by whom or by what event, when and why. For orders it has the decisions.';
+comment on column passport.attention_history.settled_at is 'When it was settled.';
+comment on column passport.attention_history.kind is 'The kind it had in passport.needs_attention.';
+comment on column passport.attention_history.subject is 'The order, certificate, run, tag, or day and reason, that it was about.';
+comment on column passport.attention_history.reason is 'What was the matter, in words.';
+comment on column passport.attention_history.settled_by is 'release, close or acknowledge by a person; or event.';
+comment on column passport.attention_history.decided_by is 'The person, if Airflow says who triggered the decision.';
+comment on column passport.attention_history.why is 'The person''s reason, or the event.';
