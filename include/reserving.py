@@ -38,6 +38,7 @@ ASK_AGAIN_SECONDS = 0.05  # when another process's call or transaction must end 
 UNREACHABLE_SECONDS = 20.0  # of calls that never leave, until a run's orders are given back to be tried again later
 THROTTLED_SECONDS = 900.0  # of nothing but throttled calls, likewise
 LONGEST_BACKOFF_SECONDS = 4.0
+TURN_SECONDS = 0.25  # a call that is later than its slot by more is not sent: calls that froze must not leave together
 GROUP_SECONDS = 0.005  # how long the writer lets answers gather while others are under way
 LONGEST_SLEEP_SECONDS = 60.0
 HOLD_SECONDS = 600.0  # how long an engine that is closed goes on trying to write the answers it holds
@@ -86,6 +87,7 @@ class EngineSettings:
     concurrency: int = 32
     call_deadline_seconds: float = 30.0
     lease_seconds: float = 60.0
+    calls_per_second: float | None = None
 
 
 @dataclass
@@ -103,8 +105,10 @@ class _Call:
 
     intent: Intent
     waiting: _Waiting
+    begins_at: float
     deadline: float
     answer: RawAnswer | None = None
+    missed_turn: bool = False
     kept: bool = False
 
 
@@ -156,7 +160,9 @@ class ReservingEngine:
         self._rules = rules
         self._settings = settings
         self.caller = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
-        self._ledger = CallLedger(connect, Caller(self.caller, settings.lease_seconds, settings.concurrency))
+        self._ledger = CallLedger(
+            connect, Caller(self.caller, settings.lease_seconds, settings.concurrency, settings.calls_per_second)
+        )
         self._events: queue.SimpleQueue[_Waiting | _Call | None] = queue.SimpleQueue()
         self._run_queues: dict[RunStart, _RunQueue] = {}
         self._later: list[tuple[float, int, _Waiting]] = []
@@ -347,13 +353,16 @@ class ReservingEngine:
             if meaning.usable:
                 self._pace.recover()
             elif meaning.slows_pace:
-                self._pace.slow_down(1.0 if reading.retry_after is None else reading.retry_after)
-            self._conclude(call.waiting, settled.get(key), reading.outcome)
+                # a Retry-After is in the ledger, which gives no process an intent before its end
+                self._pace.slow_down(1.0 if reading.retry_after is None else 0.0)
+            self._conclude(call, settled.get(key), reading.outcome)
 
-    def _conclude(self, waiting: _Waiting, done: Settled | None, outcome: AttemptOutcome) -> None:
+    def _conclude(self, call: _Call, done: Settled | None, outcome: AttemptOutcome) -> None:
         """Tell the order's future the outcome of its call, or let the order ask again."""
+        waiting = call.waiting
         run_queue = self._run_queue(waiting.run)
-        self._note_refusals(run_queue, outcome)
+        if not call.missed_turn:
+            self._note_refusals(run_queue, outcome)
         if done is not None and not done.late and done.state in _CONCLUDED:
             self._resolve(waiting, Outcome(waiting.order_key, _RESULTS[done.state], done.state, done.reason))
             return
@@ -433,12 +442,17 @@ class ReservingEngine:
 
     def _carry_out(self, run_queue: _RunQueue, grant: Grant, asked: dict[str, _Waiting], began: float) -> bool:
         for intent in grant.intents:
-            call = _Call(intent, asked[intent.order_key], began + self._settings.call_deadline_seconds)
+            begins_at = began + intent.wait
+            deadline = begins_at + self._settings.call_deadline_seconds
+            call = _Call(intent, asked[intent.order_key], begins_at, deadline)
             self._calls[intent.attempt_id] = call
             self._callers.submit(self._call, call)
         held_up = [refusal for refusal in grant.refusals if not self._refuse(asked[refusal.order_key], refusal)]
         run_queue.ready.extendleft(asked[refusal.order_key] for refusal in reversed(held_up))
         self._settle_unread(grant.unread)
+        if pause := max((refusal.wait for refusal in grant.refusals if refusal.step is Step.WAIT), default=0.0):
+            self._pace.not_before = max(self._pace.not_before, time.monotonic() + pause)
+            return False
         if held_up and not grant.unread:
             # own calls under way wake the writer when they end; those of other processes do not
             run_queue.not_before = time.monotonic() + (1.0 if self._calls else ASK_AGAIN_SECONDS)
@@ -463,10 +477,19 @@ class ReservingEngine:
     def _call(self, call: _Call) -> None:
         """Make one call, in a caller thread. Whatever goes wrong in here, the call may have been made."""
         try:
-            call.answer = self._client.reserve(call.intent.tag, deadline=call.deadline)
+            call.answer = self._reserve_in_turn(call)
         except BaseException as error:  # the writer waits for an answer in every case
             call.answer = RawAnswer(None, b"", failure=CallFailure.BROKEN, error=type(error).__name__)
         self._events.put(call)
+
+    def _reserve_in_turn(self, call: _Call) -> RawAnswer:
+        """Wait for the call's slot, then make the call; it is not sent once the engine closes or its slot is over."""
+        if self._settings.calls_per_second is not None:
+            closing = self._closing.wait(call.begins_at - time.monotonic())
+            call.missed_turn = closing or time.monotonic() > call.begins_at + TURN_SECONDS
+            if call.missed_turn:
+                return RawAnswer(None, b"", failure=CallFailure.NOT_SENT, error="TurnMissed")
+        return self._client.reserve(call.intent.tag, deadline=call.deadline)
 
     # --- outcomes -----------------------------------------------------------------------------------------------
 

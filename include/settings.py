@@ -39,6 +39,9 @@ class Settings(BaseSettings):
     max_unknown_per_run: int = Field(20, ge=1, description="A run stops calling after so many unknown outcomes.")
     max_duplicates_per_run: int = Field(3, ge=1, description="And after so many certificates of other orders.")
     concurrency: int = Field(32, ge=1, description="Calls under way at once, over all runs and processes.")
+    calls_per_second: float | None = Field(
+        None, gt=0, description="Calls that begin per second, over all runs and processes; empty: no limit."
+    )
     call_deadline_seconds: float = Field(30, gt=0, description="Total time of one call, with its whole answer.")
     lease_seconds: float = Field(60, gt=0, description="How long nobody takes over an order in a call.")
     start_in_triggerer: bool = Field(True, description="Start one-order tasks in the triggerer; false: in a worker.")
@@ -48,6 +51,11 @@ class Settings(BaseSettings):
         ["pending", "calling", "out_of_stock", "unknown", "held"],
         description="States of own-day orders without a link that fail check_run (a JSON list).",
     )
+
+    @field_validator("calls_per_second", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: object) -> object:
+        return None if value == "" else value
 
     @field_validator("shop_timezone")
     @classmethod

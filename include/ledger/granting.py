@@ -7,9 +7,11 @@ first of these; ``docs/lifecycle.md`` says why.
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from include.ledger.leases import LEASE_ENDED, lapse_attempts
 from include.ledger.moves import Move, assign_spares, write_moves
+from include.ledger.pace import Gate, Slots
 from include.ledger.raw_answers import unread_answers
 from include.ledger.run_starts import RunStart, count_outcomes, lock_grants
 from include.ledger.session import NeverPlannedError
@@ -35,18 +37,19 @@ _MAY_HAVE_AN_ANSWER = frozenset(UNSERVED) - {ReservationState.CALLING}
 
 @dataclass(frozen=True)
 class Intent:
-    """A committed intent: this call, and no other, may leave now."""
+    """A committed intent: this call, and no other, may leave ``wait`` seconds after its transaction began."""
 
     attempt_id: int
     order_key: str
     tag: str
+    wait: float = 0.0
 
 
 @dataclass(frozen=True)
 class Refusal:
     """No call for this order now: ``step`` says why, ``state`` and ``reason`` describe the order.
 
-    ``wait`` is how many seconds a lease still runs.
+    ``wait`` is how many seconds a lease still runs, or the pace lets no call begin.
     """
 
     order_key: str
@@ -69,13 +72,14 @@ class Grant:
 class Caller:
     """Who asks for grants: its name in the attempts, and its settings.
 
-    ``lease_seconds`` is how long nobody takes over an order that is being called for; ``concurrency`` is how many calls
-    may be under way at once, over all runs and processes.
+    ``lease_seconds`` is how long nobody takes over an order that is being called for. ``concurrency`` is how many calls
+    may be under way at once, ``calls_per_second`` how many may begin, both over all runs and processes.
     """
 
     name: str
     lease_seconds: float
     concurrency: int
+    calls_per_second: float | None = None
 
 
 def grant(connection: Connection, caller: Caller, run: RunStart, order_keys: Sequence[str], *, slots: int) -> Grant:
@@ -93,7 +97,8 @@ def grant(connection: Connection, caller: Caller, run: RunStart, order_keys: Seq
     unread = _unread_answers(connection, orders)
     if _lapse(connection, orders, unread):  # they count, and may have stopped the run
         start = _start(connection, run)
-    decisions = _Decisions(connection, run, start, orders, calls_free=min(slots, caller.concurrency - start.calls))
+    calls_free = min(slots, caller.concurrency - start.calls)
+    decisions = _Decisions(connection, run, start, orders, Slots(start.gate, caller.calls_per_second), calls_free)
     granted = Grant(unread=sorted(unread.values()))
     for key in order_keys:
         if key not in known:
@@ -138,6 +143,14 @@ class _Start:
     max_calls_per_order: int
     calls: int
     own_calls: int
+    began_at: datetime
+    read_at: datetime
+    next_call_at: datetime | None
+    paused_until: datetime | None
+
+    @property
+    def gate(self) -> Gate:
+        return Gate(self.began_at, self.read_at, self.next_call_at, self.paused_until)
 
 
 @dataclass
@@ -210,6 +223,7 @@ class _WantedCall:
     tag: str
     epoch: int
     fence: int
+    wait: float
 
 
 def _start(connection: Connection, run: RunStart) -> _Start:
@@ -255,12 +269,19 @@ class _Decisions:
     """Decides for one order after the other, then writes all at once."""
 
     def __init__(
-        self, connection: Connection, run: RunStart, start: _Start, orders: dict[str, _Order], *, calls_free: int
+        self,
+        connection: Connection,
+        run: RunStart,
+        start: _Start,
+        orders: dict[str, _Order],
+        slots: Slots,
+        calls_free: int,
     ) -> None:
         self._connection = connection
         self._run = run
         self._start = start
-        self._calls_free = calls_free
+        self._slots = slots
+        self._calls_free = min(calls_free, slots.free())
         self._own_calls = start.own_calls
         self._calls_used = _calls_used(connection, run, list(orders))
         self._tags = _tags(connection, run, sorted({order.tag for order in orders.values()}))
@@ -284,7 +305,7 @@ class _Decisions:
         )
         if step is Step.CALL:
             self._calls_free, self._own_calls = self._calls_free - 1, self._own_calls + 1
-            self._wanted.append(_WantedCall(order.order_key, order.tag, tag.epoch, order.fence + 1))
+            self._wanted.append(_WantedCall(order.order_key, order.tag, tag.epoch, order.fence + 1, self._slots.take()))
             self._move(order, ReservationState.CALLING, None)
             return None
         if step is Step.USE_SPARE:
@@ -300,7 +321,9 @@ class _Decisions:
         """Write what was decided; give the intents."""
         if self._spares:
             assign_spares(self._connection, self._spares)
-        write_moves(self._connection, self._moves, lease_seconds=caller.lease_seconds)
+        # A call that waits for its slot keeps its whole deadline, so its lease lasts longer too.
+        lease_seconds = caller.lease_seconds + max((call.wait for call in self._wanted), default=0.0)
+        write_moves(self._connection, self._moves, lease_seconds=lease_seconds)
         if not self._wanted:
             return []
         written = read_rows(
@@ -310,15 +333,19 @@ class _Decisions:
             {
                 **self._run.key,
                 "caller": caller.name,
-                "lease_seconds": caller.lease_seconds,
+                "lease_seconds": lease_seconds,
                 "order_keys": [call.order_key for call in self._wanted],
                 "tags": [call.tag for call in self._wanted],
                 "epochs": [call.epoch for call in self._wanted],
                 "fences": [call.fence for call in self._wanted],
             },
         )
-        tag_of = {call.order_key: call.tag for call in self._wanted}
-        return [Intent(call.attempt_id, call.order_key, tag_of[call.order_key]) for call in written]
+        self._slots.write(self._connection)
+        wanted = {call.order_key: call for call in self._wanted}
+        return [
+            Intent(call.attempt_id, call.order_key, wanted[call.order_key].tag, wanted[call.order_key].wait)
+            for call in written
+        ]
 
     def _move(self, order: _Order, state: ReservationState, reason: str | None, passport_id: int | None = None) -> None:
         self._moves.append(Move(order.order_key, state, reason, order.fence + 1, passport_id, self._run.run_id))
@@ -334,8 +361,8 @@ class _Decisions:
             reason = self._start.stop_reason
         elif step is Step.EXHAUSTED:
             reason = reason or f"{self._calls_used[order.order_key]} calls gave it nothing"
-        wait = order.lease_left if step is Step.LEASED else 0.0
-        return Refusal(order.order_key, step, state, reason, wait)
+        waits = {Step.LEASED: order.lease_left, Step.WAIT: self._slots.seconds_to_wait()}
+        return Refusal(order.order_key, step, state, reason, waits.get(step, 0.0))
 
 
 def _calls_used(connection: Connection, run: RunStart, order_keys: list[str]) -> dict[str, int]:

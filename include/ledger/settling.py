@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from include.ledger.moves import Move, assign_spares, write_moves
+from include.ledger.pace import pause_calls
 from include.ledger.raw_answers import erase_answers
 from include.ledger.run_starts import RunStart, count_outcomes, lock_grants
 from include.ledger.session import LedgerError
@@ -272,7 +273,7 @@ class _Settlement:
         erase_answers(self._connection, {done.attempt_id: done.outcome for done in settled})
 
     def _write_run_starts(self) -> None:
-        """Open, stop and count starts of runs and mark tags as empty; a plain link needs none of it."""
+        """Open, stop and count starts of runs, mark tags as empty and pause calls; a plain link needs none of it."""
         by_start: dict[RunStart, list[Settled]] = defaultdict(list)
         for done in self._settled.values():
             by_start[self._calls[done.attempt_id].run].append(done)
@@ -280,6 +281,8 @@ class _Settlement:
         if not changed:
             return
         lock_grants(self._connection)
+        if pause := max(map(self._pause, self._settled.values())):
+            pause_calls(self._connection, pause)
         for run, settled in changed.items():
             self._mark_tags_empty(run, settled)
             stopping = [done for done in settled if MEANINGS[done.outcome].stops_run]
@@ -291,6 +294,10 @@ class _Settlement:
                 usable=any(MEANINGS[done.outcome].usable for done in settled),
                 stop_reason=self._readings[stopping[0].attempt_id].detail if stopping else None,
             )
+
+    def _pause(self, done: Settled) -> float:
+        """Give the seconds for which the NMP asks that no call begins."""
+        return self._readings[done.attempt_id].retry_after or 0.0
 
     def _mark_tags_empty(self, run: RunStart, settled: Sequence[Settled]) -> None:
         empty = {
@@ -304,7 +311,7 @@ class _Settlement:
     def _changes(self, run: RunStart, settled: Sequence[Settled]) -> bool:
         """Whether these outcomes change anything of their run's start."""
         meanings = [MEANINGS[done.outcome] for done in settled]
-        if any(meaning.stops_run or meaning.marks_tag_empty for meaning in meanings):
+        if any(meaning.stops_run or meaning.marks_tag_empty for meaning in meanings) or any(map(self._pause, settled)):
             return True
         if any(done.outcome in (AttemptOutcome.UNKNOWN, AttemptOutcome.DUPLICATE) for done in settled):
             return True

@@ -114,6 +114,7 @@ _NOT_SENT_WORDS = {
     "ConnectionRefusedError": "the host of the connection nmp refused the connection",
     "TimeoutError": "the connection took too long",
     "DeadlinePassedError": "the deadline came before the request could be sent",
+    "TurnMissed": "its engine closed or was held up when its turn came",
     "SSLCertVerificationError": "the TLS certificate of the host of the connection nmp is not trusted",
     "SSLError": "the TLS handshake failed",
 }

@@ -41,6 +41,7 @@ class ProcessEngine(ReservingEngine):
                 concurrency=chosen.concurrency,
                 call_deadline_seconds=chosen.call_deadline_seconds,
                 lease_seconds=chosen.lease_seconds,
+                calls_per_second=chosen.calls_per_second,
             ),
         )
         self._lookups = RunLedger(connections.warehouse)

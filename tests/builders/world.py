@@ -249,3 +249,4 @@ def empty(uri: str) -> None:
             """
         ).fetchall()
         connection.execute("truncate " + ", ".join(str(table) for (table,) in tables))
+        connection.execute("update passport_ops.gate set next_call_at = null, paused_until = null")

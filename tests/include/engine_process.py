@@ -60,7 +60,9 @@ def main() -> None:
     elif Client.dies == "with the answer settled":
         CallLedger.settle = after(CallLedger.settle)  # type: ignore[method-assign]
     client = Client(NmpConnection(given["nmp"], given["api_key"]))
-    settings = EngineSettings(given.get("concurrency", 8), given.get("deadline", 0.5), given.get("lease", 1.0))
+    settings = EngineSettings(
+        given.get("concurrency", 8), given.get("deadline", 0.5), given.get("lease", 1.0), given.get("per_second")
+    )
     engine = ReservingEngine(connecting_to(given["uri"]), client, LinkRules(), settings)
     for outcome in engine.reserve_all(attempt_of(given.get("run_id", "run")), given["keys"]):
         print(outcome.order_key, outcome.result, flush=True)

@@ -1,5 +1,5 @@
--- A start of a run, and how many calls are under way, read after the grant lock is taken. Calls count, not orders: an
--- order may have been served by a late link while its next call is still under way.
+-- A start of a run, the pace, and how many calls are under way, read after the grant lock is taken. Calls count, not
+-- orders: an order may have been served by a late link while its next call is still under way.
 with under_way as (
     select
         run_id,
@@ -11,6 +11,10 @@ with under_way as (
 select
     started.stop_reason,
     planned.max_calls_per_order,
+    gate.next_call_at,
+    gate.paused_until,
+    now() as began_at,
+    clock_timestamp() as read_at,
     started.opened_at is not null as opened,
     (select count(*) from under_way) as calls,
     (
@@ -20,4 +24,5 @@ select
     ) as own_calls
 from passport_ops.run_attempt as started
 inner join passport_ops.run as planned on started.run_id = planned.run_id
+cross join passport_ops.gate as gate
 where started.run_id = %(run_id)s and started.run_started_at = %(run_started_at)s;
