@@ -28,6 +28,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from include.business_day import BadDayError, parse_day
+from include.durations import Duration, parse_duration
 
 
 class CampaignFileError(ValueError):
@@ -83,23 +84,8 @@ def _day(value: Any) -> Any:
     raise ValueError(message)
 
 
-def _days(value: Any) -> Any:
-    # pydantic would take a number for seconds.
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = f"{value}d"
-    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,5}d", value.strip()):
-        return timedelta(days=int(value.strip()[:-1]))
-    if isinstance(value, timedelta) or (isinstance(value, str) and value.startswith("P")):
-        return value
-    message = "is not a number of days; write it like 30d"
-    raise ValueError(message)
-
-
-def _some_time(value: timedelta) -> timedelta:
-    if value <= timedelta(0):
-        message = "must be longer than nothing; write at least 1d"
-        raise ValueError(message)
-    return value
+def _days_if_no_unit(value: Any) -> Any:
+    return parse_duration(f"{value}d") if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _each_once(value: tuple[str, ...]) -> tuple[str, ...]:
@@ -122,7 +108,7 @@ def _kind_of_products(value: Any) -> str:
 Text = Annotated[str, AfterValidator(_clean_text)]
 TagText = Annotated[str, AfterValidator(_clean_tag)]
 Day = Annotated[date, BeforeValidator(_day)]
-Days = Annotated[timedelta, BeforeValidator(_days), AfterValidator(_some_time)]
+StaleAfter = Annotated[Duration, BeforeValidator(_days_if_no_unit)]
 ProductNames = Annotated[tuple[Text, ...], AfterValidator(_each_once)]
 # Chosen before validation: a plain union would report that a list is not "*" before it says what is wrong with it.
 Products = Annotated[
@@ -142,7 +128,7 @@ class Campaign(BaseModel):
     products: Products = Field(description='Exact names, or "*": every order, one without a product included.')
     starts_on: Day | None = Field(None, description="First business day.")
     ends_on: Day | None = Field(None, description="Last business day.")
-    stale_after: Days = Field(description="A reset may take back an unclaimed link that is older, like 60d.")
+    stale_after: StaleAfter = Field(description="A reset may take back an unclaimed link that is older, like 60d.")
     reset: ResetPolicy | None = Field(None, description="Not set: a reset is planned and shown, not done.")
     requeue: bool = Field(False, description="Orders whose link was taken back wait for a new one.", strict=True)
     on_unknown: OnUnknown = Field(OnUnknown.REISSUE, description="After a call of unknown outcome.")

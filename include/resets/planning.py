@@ -13,6 +13,7 @@ from typing import Any
 from psycopg.rows import scalar_row
 
 from include.campaigns import Campaign, ResetPolicy
+from include.durations import in_words
 from include.ledger.states import TagState
 from include.sql_files import sql_of
 from include.warehouse.database import Connect, Connection, open_session, read_rows, safe_errors
@@ -213,7 +214,4 @@ def _links(count: int) -> str:
 
 
 def _duration(duration: timedelta | None) -> str:
-    if duration is None:
-        return "its stale_after"
-    days = duration / timedelta(days=1)
-    return f"{days:g} days" if days >= 1 else f"{duration.total_seconds():g} s"
+    return "its stale_after" if duration is None else in_words(duration)

@@ -73,9 +73,10 @@ def test_orders_carry_over_until_some_days_after_the_last_or_for_ever(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("written", "days"), [("30", 30), ("30d", 30), ("'7d'", 7), ("P45D", 45), ("PT36H", 1.5), ("'90d'", 90)]
+    ("written", "days"),
+    [("30", 30), ("30d", 30), ("'7d'", 7), ("P45D", 45), ("PT36H", 1.5), ("'90d'", 90), ("36h", 1.5), ("90m", 0.0625)],
 )
-def test_stale_after_is_a_number_of_days_or_an_iso_duration(tmp_path: Path, written: str, days: float) -> None:
+def test_stale_after_is_a_duration_or_a_number_of_days(tmp_path: Path, written: str, days: float) -> None:
     (campaign,) = load(tmp_path, f"campaigns: [{{name: a, tag: a, products: '*', stale_after: {written}}}]").listed
     assert campaign.stale_after == timedelta(days=days)
 
@@ -140,9 +141,11 @@ STAR = 'products: "*"'
         ),
         ({"products": "[Tote, Tote]"}, "products ['Tote', 'Tote'] names 'Tote' twice; name it once"),
         ({"products": "[Tote, 17]"}, "products 17 is not text; put it in quotes"),
-        ({"stale_after": "0d"}, "stale_after '0d' must be longer than nothing; write at least 1d"),
-        ({"stale_after": "a month"}, "stale_after 'a month' is not a number of days; write it like 30d"),
-        ({"stale_after": "true"}, "stale_after True is not a number of days; write it like 30d"),
+        ({"stale_after": "0d"}, "stale_after '0d' must be longer than nothing; write at least 1s"),
+        ({"stale_after": "a month"}, "stale_after 'a month' is not a duration; write it like 60d, 48h, 15m or 30s"),
+        ({"stale_after": "'30'"}, "stale_after '30' is not a duration; write it like 60d, 48h, 15m or 30s"),
+        ({"stale_after": "100000"}, "stale_after 100000 is too long; write at most 99999d"),
+        ({"stale_after": "true"}, "stale_after True is not a duration; write it like 60d, 48h, 15m or 30s"),
         ({"reset": "always"}, "reset 'always' is not known; use one of never, when_stale"),
         ({"on_unknown": "retry"}, "on_unknown 'retry' is not known; use one of reissue, hold"),
         (
