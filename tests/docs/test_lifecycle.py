@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from include.attention.deciding import NEED_A_PERSON, TARGETS
+from include.attention.deciding import DECIDED_FROM, TARGETS
 from include.ledger.states import ASKED_BY_RUNS, SERVED, UNSERVED, PassportState, ReservationState, TagState
 from include.ledger.transitions import FINAL, STATE_AFTER, Answered, Holder, settle_link
 from include.outcomes import MEANINGS, AttemptOutcome
@@ -49,8 +49,8 @@ def test_the_diagram_shows_moves_of_the_table() -> None:
 
 
 def test_a_persons_decisions_are_moves_of_the_table() -> None:
-    for start in NEED_A_PERSON:
-        for end in TARGETS.values():
+    for action, end in TARGETS.items():
+        for start in DECIDED_FROM[action]:
             assert (start, end) in MOVES
 
 

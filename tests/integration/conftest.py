@@ -157,14 +157,11 @@ class Running:
 
     def release_held(self, day: date) -> None:
         """Decide, as a person does, that the held orders of a day are asked for again."""
-        held = "select order_key from passport_ops.reservation where state = 'held' and business_day = %s"
         why = {"action": "release", "reason": "looked up, nothing came of it"}
-        runs = [
-            self.stack.api.trigger("resolve_attention", {"order_key": order_key, **why})
-            for (order_key,) in self.ask(held, day)
-        ]
-        for run_id in runs:
-            assert self.stack.api.wait_for_run("resolve_attention", run_id, 120)["state"] == "success"
+        run_id = self.stack.api.trigger(
+            "resolve_attention", {"kind": "held", "day": day.isoformat(), "at_most": 1000, **why}
+        )
+        assert self.stack.api.wait_for_run("resolve_attention", run_id, 120)["state"] == "success"
 
     def task_states(self, run_id: str) -> Counter[tuple[str, str]]:
         """How many task instances of a run are in which state."""

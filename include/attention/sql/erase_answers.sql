@@ -1,5 +1,5 @@
--- Nobody needs the unreadable answers of a closed order any more, and they may hold links. An answer that a dead process left
+-- Nobody needs the unreadable answers of closed orders any more, and they may hold links. An answer that a dead process left
 -- unread stays: it may hold a passport, which becomes a spare when it is read.
 delete from passport_ops.answer as kept
 using passport_ops.attempt as call
-where kept.attempt_id = call.attempt_id and call.order_key = %(order_key)s and call.outcome <> 'unknown';
+where kept.attempt_id = call.attempt_id and call.order_key = any(%(order_keys)s::text[]) and call.outcome <> 'unknown';

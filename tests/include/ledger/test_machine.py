@@ -22,7 +22,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from include.attention.deciding import Action, resolve
+from include.attention.deciding import DECIDED_FROM, resolve
+from include.attention.kinds import Action
 from include.claims.syncing import apply_claims
 from include.ledger.calls import CallLedger
 from include.ledger.granting import Intent
@@ -408,10 +409,11 @@ class LedgerMachine(RuleBasedStateMachine):
         apply_claims(self.here.rows, tag, certificates, seen_at=seen_at, run_id="sync")
 
     @precondition(lambda self: self._wants_a_person())
-    @rule(key=st.sampled_from(KEYS), action=st.sampled_from(Action))
+    @rule(key=st.sampled_from(KEYS), action=st.sampled_from((Action.RELEASE, Action.CLOSE)))
     def decide(self, key: str, action: Action) -> None:
-        if self.here.state(key) in (ReservationState.HELD, ReservationState.UNKNOWN):
-            resolve(self.here.rows, key, action, "a test says so")
+        decidable = self.here.state(key) in DECIDED_FROM[action]
+        resolved = resolve(self.here.rows, [key], action, "a test says so")
+        assert [each.again for each in resolved.decided] == [False] or not decidable
 
     def _wants_a_person(self) -> bool:
         return bool(self.here.one("select count(*) from passport_ops.reservation where state in ('held', 'unknown')"))

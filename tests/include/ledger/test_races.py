@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from include.attention.deciding import Action, AttentionError, Decided, resolve
+from include.attention.deciding import Resolved, resolve
+from include.attention.kinds import Action
 from include.campaigns import Campaign
 from include.claims.syncing import ClaimsOfTag, apply_claims
 from include.ledger.calls import CallLedger
@@ -492,10 +493,10 @@ def test_a_claim_that_meets_an_intent_being_committed_leaves_its_order_to_the_ne
     assert here.state("A1") is R.CALLING
 
 
-def decided(here: World, key: str) -> Decided:
+def decided(here: World, key: str) -> Resolved:
     """A person closes an order."""
     with open_session(here.uri) as connection:
-        return resolve(connection, key, Action.CLOSE, "no more")
+        return resolve(connection, [key], Action.CLOSE, "no more")
 
 
 def test_a_person_who_decides_while_an_intent_is_being_committed_is_told_that_a_call_is_under_way(
@@ -510,8 +511,8 @@ def test_a_person_who_decides_while_an_intent_is_being_committed_is_told_that_a_
         now_blocked(here, 2)
         let_go()
         assert len(granting.result(PATIENCE).intents) == 1
-        with pytest.raises(AttentionError, match="its call may be under way"):
-            deciding.result(PATIENCE)
+        [refused] = deciding.result(PATIENCE).refused
+        assert "its call may be under way" in refused
     assert here.state("A1") is R.CALLING
 
 

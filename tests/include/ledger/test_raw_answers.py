@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from include.attention.deciding import Action, resolve
+from include.attention.deciding import resolve
+from include.attention.kinds import Action
 from include.ledger.granting import Intent
 from include.ledger.leases import lapse_calls_of_tag
 from include.ledger.run_starts import RunStart
@@ -159,14 +160,14 @@ def lapsed_with_an_unread_answer(here: World) -> tuple[RunStart, Intent]:
 def test_an_unread_answer_is_read_before_its_lapsed_order_is_called_again(here: World, released: bool) -> None:
     run, intent = lapsed_with_an_unread_answer(here)
     if released:
-        resolve(here.rows, "A1", Action.RELEASE, "ask again")
+        resolve(here.rows, ["A1"], Action.RELEASE, "ask again")
     grant = here.grant(run, "A1", by=here.worker("worker 2"))
     assert (grant.intents, grant.unread) == ([], [intent.attempt_id])
 
 
 def test_a_close_does_not_erase_an_answer_that_nobody_has_read(here: World) -> None:
     _, intent = lapsed_with_an_unread_answer(here)
-    resolve(here.rows, "A1", Action.CLOSE, "no link for this one")
+    resolve(here.rows, ["A1"], Action.CLOSE, "no link for this one")
     left = here.ledger.unread_answers()
     assert left == [intent.attempt_id]
     assert list(here.ledger.kept_answers(left)) == left
@@ -179,5 +180,5 @@ def test_a_close_still_erases_an_unreadable_answer(here: World) -> None:
     run = here.planned("A1")
     here.answer(here.intend(run, "A1"), an_answer(A.UNREADABLE))
     assert here.answers_left() == 1
-    resolve(here.rows, "A1", Action.CLOSE, "no link for this one")
+    resolve(here.rows, ["A1"], Action.CLOSE, "no link for this one")
     assert here.answers_left() == 0

@@ -1,13 +1,16 @@
 """How the page is rendered: every figure also in words, nothing that a row says can become markup."""
 
+import re
 from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
 
+from include.attention.kinds import ACTIONS, AttentionKind
 from include.ledger.states import ReservationState
 from include.page.reading import Asked, Attention, Content, Day, Found, Order
 from include.page.rendering import KINDS, STATES, page_html, segments, state_counts, trouble_html
+from tests.docs.pages import PROJECT
 
 DAY = date(2026, 11, 17)
 EVIL = '<script>alert("x")</script>'
@@ -45,6 +48,15 @@ def content_with(**parts: object) -> Content:
 
 def test_every_state_of_the_ledger_has_a_name_and_a_meaning() -> None:
     assert set(STATES) == set(ReservationState)
+
+
+def test_every_kind_of_attention_has_a_name_a_decision_and_a_line_in_the_view() -> None:
+    views = (PROJECT / "include/warehouse/migrations/sql/views.sql").read_text(encoding="utf-8")
+    view = views.partition("view passport.needs_attention as")[2].partition("comment on view")[0]
+    shown = set(re.findall(r"'(\w+)' as kind", view)) | {"pending", "out_of_stock"}  # whose kind is their state
+    assert set(KINDS) == shown == set(AttentionKind) == set(ACTIONS)
+    said = views.partition("column passport.needs_attention.kind is")[2].partition(";")[0]
+    assert [kind for kind in sorted(KINDS) if kind not in said] == []
 
 
 def test_a_bar_is_filled_without_a_gap() -> None:
