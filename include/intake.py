@@ -5,7 +5,7 @@ from collections.abc import Generator, Sequence
 from contextlib import closing
 from datetime import date, timedelta
 
-from include.business_day import day_bounds
+from include.business_day import business_day_of, day_bounds
 from include.campaigns import Campaigns
 from include.ledger.registering import Registered
 from include.ledger.runs import PlannedRun, RunLedger, RunPlan
@@ -71,7 +71,8 @@ def plan_day(
             began_at=began_at,
         )
     _log_registered(registered, days)
-    planned = ledger.plan_run(plan)
+    day_began_at, _ = day_bounds(business_day_of(began_at, settings.timezone), settings.timezone)
+    planned = ledger.plan_run(plan, day_began_at=day_began_at)
     log.info(
         "%d orders wait for a link, served by %d tasks%s",
         planned.orders,

@@ -18,8 +18,8 @@ class AttemptOutcome(StrEnum):
     RESERVED = "reserved"  # a link for its order
     OUT_OF_STOCK = "out_of_stock"  # the tag is empty
     THROTTLED = "throttled"  # 429, or 503 with Retry-After
-    REFUSED = "refused"  # 401, 403, 404, 405 and any other 4xx: the connection is misconfigured
-    REDIRECTED = "redirected"  # 3xx: the connection is misconfigured
+    REFUSED = "refused"  # 401, 403, 404, 405 and any other 4xx
+    REDIRECTED = "redirected"  # 3xx
     UNKNOWN = "unknown"  # nobody can say whether a passport was consumed
     UNREADABLE = "unreadable"  # 200 without a readable link
     WRONG_LINK = "wrong_link"  # 200 with a link of the wrong host or environment
@@ -43,6 +43,7 @@ class Meaning:
 
     consumed: Consumed
     stops_run: bool = False  # this start of the run makes no further call
+    is_refusal: bool = False  # stops it too: the first such answer before a usable one, later several in a row
     marks_tag_empty: bool = False  # this start of the run makes no further call for the tag
     slows_pace: bool = False  # halve the pace
     usable: bool = False  # proves that key and route work, so that the run may make several calls at once
@@ -60,8 +61,8 @@ MEANINGS = MappingProxyType(
         AttemptOutcome.RESERVED: Meaning(Consumed.YES, usable=True),
         AttemptOutcome.OUT_OF_STOCK: Meaning(Consumed.NO, marks_tag_empty=True, usable=True),
         AttemptOutcome.THROTTLED: Meaning(Consumed.NO, slows_pace=True),
-        AttemptOutcome.REFUSED: Meaning(Consumed.NO, stops_run=True),
-        AttemptOutcome.REDIRECTED: Meaning(Consumed.POSSIBLY, stops_run=True),
+        AttemptOutcome.REFUSED: Meaning(Consumed.NO, is_refusal=True),
+        AttemptOutcome.REDIRECTED: Meaning(Consumed.POSSIBLY, is_refusal=True),
         AttemptOutcome.UNKNOWN: Meaning(Consumed.POSSIBLY),
         AttemptOutcome.UNREADABLE: Meaning(Consumed.YES, keeps_raw=True),
         AttemptOutcome.WRONG_LINK: Meaning(Consumed.YES, stops_run=True, keeps_raw=True),

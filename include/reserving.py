@@ -50,7 +50,7 @@ class OrderResult(StrEnum):
     SERVED = "served"  # it has its link, or had one that was claimed or reset
     OUT_OF_STOCK = "out_of_stock"  # its tag is empty or being reset; tried again by the next scheduled run or a clear
     NOT_WANTED = "not_wanted"  # cancelled, or closed by a person
-    ATTENTION = "attention"  # held, unknown with its budget used up, or its answer stopped the run
+    ATTENTION = "attention"  # held, its budget used up, or its answer helped to stop the run
     STOPPED = "stopped"  # not asked for, because the run stopped calling
     FAILED = "failed"  # may work when tried again
 
@@ -97,6 +97,7 @@ class _Waiting:
     order_key: str
     run: RunStart
     future: "Future[Outcome]"
+    was_refused: bool = False  # the NMP refused a call for it
 
 
 @dataclass
@@ -366,9 +367,7 @@ class ReservingEngine:
         if done is not None and not done.late and done.state in _CONCLUDED:
             self._resolve(waiting, Outcome(waiting.order_key, _RESULTS[done.state], done.state, done.reason))
             return
-        if done is not None and not done.late and MEANINGS[outcome].stops_run:
-            self._resolve(waiting, Outcome(waiting.order_key, OrderResult.ATTENTION, done.state, done.reason))
-            return
+        waiting.was_refused = waiting.was_refused or MEANINGS[outcome].is_refusal
         run_queue.ready.append(waiting)
         moment = time.monotonic()
         if run_queue.never_left and moment - run_queue.never_left_since > UNREACHABLE_SECONDS:
@@ -469,7 +468,7 @@ class ReservingEngine:
             log.info("order %s: waits %.1f s for a lease to end", refusal.order_key, refusal.wait)
             return True
         result = _RESULTS[refusal.state] if refusal.step is Step.DONE else _REFUSALS[refusal.step]
-        if result is OrderResult.STOPPED and refusal.state is ReservationState.UNKNOWN:
+        if result is OrderResult.STOPPED and (waiting.was_refused or refusal.state is ReservationState.UNKNOWN):
             result = OrderResult.ATTENTION  # it was asked for before the stop
         self._resolve(waiting, Outcome(waiting.order_key, result, refusal.state, refusal.reason))
         return True

@@ -35,9 +35,14 @@ class Settings(BaseSettings):
 
     per_order_limit: int = Field(1000, ge=0, le=1024, description="Up to so many orders get one mapped task each.")
     max_tasks: int = Field(16, ge=1, le=1024, description="Above that, at most so many tasks serve a slice each.")
-    max_calls_per_order: int = Field(2, ge=1, description="Calls per order and run start that may cost a passport.")
-    max_unknown_per_run: int = Field(20, ge=1, description="A run stops calling after so many unknown outcomes.")
+    max_calls_per_order: int = Field(
+        2, ge=1, description="Calls per order that may cost a passport: of a run start or, if scheduled, of a day."
+    )
+    max_unknown_per_run: int = Field(
+        20, ge=1, description="A run stops calling after so many unknown outcomes, or 2 % of its calls if that is more."
+    )
     max_duplicates_per_run: int = Field(3, ge=1, description="And after so many certificates of other orders.")
+    stop_after_refusals: int = Field(3, ge=1, description="And after so many refusals without a usable answer between.")
     concurrency: int = Field(32, ge=1, description="Calls under way at once, over all runs and processes.")
     calls_per_second: float | None = Field(
         None, gt=0, description="Calls that begin per second, over all runs and processes; empty: no limit."

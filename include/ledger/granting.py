@@ -4,7 +4,6 @@ One grant is one transaction. It takes the grant lock, then its orders, then sha
 first of these; ``docs/lifecycle.md`` says why.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,7 +12,7 @@ from include.ledger.leases import LEASE_ENDED, lapse_attempts
 from include.ledger.moves import Move, assign_spares, write_moves
 from include.ledger.pace import Gate, Slots
 from include.ledger.raw_answers import unread_answers
-from include.ledger.run_starts import RunStart, count_outcomes, lock_grants
+from include.ledger.run_starts import RunStart, begin, count_outcomes, lock_grants
 from include.ledger.session import NeverPlannedError
 from include.ledger.states import UNSERVED, ReservationState, TagState
 from include.ledger.transitions import (
@@ -88,8 +87,7 @@ def grant(connection: Connection, caller: Caller, run: RunStart, order_keys: Seq
     Orders that somebody else is writing at this moment come back as ``Step.WAIT``. The caller ends the transaction.
     Raises ``LedgerError`` for a run that was never planned.
     """
-    connection.execute(sql("add_run_start"), run.key)
-    lock_grants(connection)
+    begin(connection, run)
     start = _start(connection, run)
     locked = read_rows(connection, _Order, sql("lock_orders"), {"order_keys": list(order_keys)})
     orders = {order.order_key: order for order in locked}
@@ -141,6 +139,7 @@ class _Start:
     stop_reason: str | None
     opened: bool
     max_calls_per_order: int
+    stop_after_refusals: int
     calls: int
     own_calls: int
     began_at: datetime
@@ -211,8 +210,11 @@ class _Call:
 
 @dataclass(frozen=True)
 class _Budget:
-    order_key: str
-    calls: int
+    """What an order has used of its budgets: calls that may have cost a passport, and refusals."""
+
+    order_key: str = ""
+    calls: int = 0
+    refusals: int = 0
 
 
 @dataclass(frozen=True)
@@ -254,8 +256,8 @@ def _unread_answers(connection: Connection, orders: dict[str, _Order]) -> dict[s
 def _lapse(connection: Connection, orders: dict[str, _Order], unread: dict[str, int]) -> bool:
     """Give up the calls whose lease ended without an answer; give whether there were any."""
     lapsed = [key for key in _lease_over(orders) if key not in unread]
-    for run, unknown in Counter(lapse_attempts(connection, lapsed)).items():
-        count_outcomes(connection, run, unknown=unknown)
+    for run in set(lapse_attempts(connection, lapsed)):
+        count_outcomes(connection, run)
     for key in lapsed:
         orders[key].move_to(state_after_unknown(orders[key].holds_on_unknown), LEASE_ENDED)
     return bool(lapsed)
@@ -283,7 +285,7 @@ class _Decisions:
         self._slots = slots
         self._calls_free = min(calls_free, slots.free())
         self._own_calls = start.own_calls
-        self._calls_used = _calls_used(connection, run, list(orders))
+        self._budgets = _budgets(connection, run, list(orders))
         self._tags = _tags(connection, run, sorted({order.tag for order in orders.values()}))
         self._wanted: list[_WantedCall] = []
         self._spares: dict[str, int] = {}
@@ -292,12 +294,14 @@ class _Decisions:
     def decide(self, order: _Order) -> Refusal | None:
         """Decide for one order; give the refusal where it gets no call."""
         tag = self._tags[order.tag]
+        used = self._budgets.get(order.order_key, _Budget())
         step = next_step(
-            OrderFacts(order.state, self._calls_used.get(order.order_key, 0)),
+            OrderFacts(order.state, used.calls, used.refusals),
             RunFacts(
                 stopped=self._start.stop_reason is not None,
                 opened=self._start.opened,
                 max_calls_per_order=self._start.max_calls_per_order,
+                stop_after_refusals=self._start.stop_after_refusals,
             ),
             tag.facts(),
             calls_free=self._calls_free,
@@ -360,14 +364,14 @@ class _Decisions:
         elif step is Step.STOPPED:
             reason = self._start.stop_reason
         elif step is Step.EXHAUSTED:
-            reason = reason or f"{self._calls_used[order.order_key]} calls gave it nothing"
+            reason = reason or f"{self._budgets[order.order_key].calls} calls gave it nothing"
         waits = {Step.LEASED: order.lease_left, Step.WAIT: self._slots.seconds_to_wait()}
         return Refusal(order.order_key, step, state, reason, waits.get(step, 0.0))
 
 
-def _calls_used(connection: Connection, run: RunStart, order_keys: list[str]) -> dict[str, int]:
+def _budgets(connection: Connection, run: RunStart, order_keys: list[str]) -> dict[str, _Budget]:
     parameters = {**run.key, "order_keys": order_keys, "outcomes": USES_BUDGET}
-    return {row.order_key: row.calls for row in read_rows(connection, _Budget, sql("call_budgets"), parameters)}
+    return {row.order_key: row for row in read_rows(connection, _Budget, sql("call_budgets"), parameters)}
 
 
 def _tags(connection: Connection, run: RunStart, names: list[str]) -> dict[str, _Tag]:

@@ -12,7 +12,7 @@ sql = sql_of(__package__)
 
 @dataclass(frozen=True)
 class RunStart:
-    """One start of an Airflow run: empty tags, the stop and the budgets of calls belong to it.
+    """One start of an Airflow run: empty tags, refusals and the stop belong to it, and it says which budgets count.
 
     Clearing a finished run gives it a new ``started_at`` (time zone aware), and so a new start.
     """
@@ -31,20 +31,30 @@ def lock_grants(connection: Connection) -> None:
     connection.execute(sql("lock_grants"))
 
 
+def begin(connection: Connection, run: RunStart) -> None:
+    """Make the row of a run's start at its first grant, and take the grant lock until the end of the transaction.
+
+    A start whose budget of unknown outcomes was used up by earlier runs of its day begins stopped.
+    """
+    is_new = connection.execute(sql("add_run_start"), run.key).fetchone() is not None
+    lock_grants(connection)
+    if is_new:
+        count_outcomes(connection, run)
+
+
 def count_outcomes(
     connection: Connection,
     run: RunStart,
     *,
-    unknown: int = 0,
-    duplicates: int = 0,
     usable: bool = False,
+    refusal: str | None = None,
     stop_reason: str | None = None,
 ) -> None:
-    """Count unknown outcomes and duplicates of a run's start, and stop it where they or ``stop_reason`` demand it.
+    """Open a run's start if an answer was ``usable``, and stop it where the outcomes of its calls demand it.
 
-    ``usable`` says that an answer proved key and route. The grant lock must be held.
+    The outcomes are those that its calls have in the ledger. ``stop_reason`` stops it at once; ``refusal``, the words
+    of an answer that refused a call, does so before its first usable answer. The grant lock must be held.
     """
     connection.execute(
-        sql("count_outcomes"),
-        {**run.key, "unknown": unknown, "duplicates": duplicates, "usable": usable, "stop_reason": stop_reason},
+        sql("count_outcomes"), {**run.key, "usable": usable, "refusal": refusal, "stop_reason": stop_reason}
     )

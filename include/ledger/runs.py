@@ -30,6 +30,7 @@ class RunPlan:
     max_calls_per_order: int
     max_unknown_per_run: int
     max_duplicates_per_run: int
+    stop_after_refusals: int
     campaigns: tuple[str, ...] = ()
 
 
@@ -101,8 +102,12 @@ class RunLedger(LedgerSession):
                 began_at=began_at,
             )
 
-    def plan_run(self, plan: RunPlan) -> PlannedRun:
-        """Assign a run's unserved orders to its mapped tasks, as if for the first time; give a label for each task."""
+    def plan_run(self, plan: RunPlan, *, day_began_at: datetime | None = None) -> PlannedRun:
+        """Assign a run's unserved orders to its mapped tasks, as if for the first time; give a label for each task.
+
+        ``day_began_at`` is when the clock day began in the shop's time zone: since then all scheduled runs share their
+        budgets. Without it the run has its own.
+        """
         parameters = {
             "run_id": plan.run_id,
             "business_day": plan.business_day,
@@ -112,6 +117,8 @@ class RunLedger(LedgerSession):
             "max_calls_per_order": plan.max_calls_per_order,
             "max_unknown_per_run": plan.max_unknown_per_run,
             "max_duplicates_per_run": plan.max_duplicates_per_run,
+            "stop_after_refusals": plan.stop_after_refusals,
+            "day_began_at": day_began_at,
             "campaigns": list(plan.campaigns) or None,
             "asked_by_runs": ASKED_BY_RUNS,
         }

@@ -285,14 +285,14 @@ class _Settlement:
             pause_calls(self._connection, pause)
         for run, settled in changed.items():
             self._mark_tags_empty(run, settled)
-            stopping = [done for done in settled if MEANINGS[done.outcome].stops_run]
+            stops = [done for done in settled if MEANINGS[done.outcome].stops_run]
+            refusals = [done for done in settled if MEANINGS[done.outcome].is_refusal]
             count_outcomes(
                 self._connection,
                 run,
-                unknown=sum(done.outcome is AttemptOutcome.UNKNOWN for done in settled),
-                duplicates=sum(done.outcome is AttemptOutcome.DUPLICATE for done in settled),
                 usable=any(MEANINGS[done.outcome].usable for done in settled),
-                stop_reason=self._readings[stopping[0].attempt_id].detail if stopping else None,
+                refusal=self._readings[refusals[0].attempt_id].detail if refusals else None,
+                stop_reason=self._readings[stops[0].attempt_id].detail if stops else None,
             )
 
     def _pause(self, done: Settled) -> float:
@@ -311,7 +311,9 @@ class _Settlement:
     def _changes(self, run: RunStart, settled: Sequence[Settled]) -> bool:
         """Whether these outcomes change anything of their run's start."""
         meanings = [MEANINGS[done.outcome] for done in settled]
-        if any(meaning.stops_run or meaning.marks_tag_empty for meaning in meanings) or any(map(self._pause, settled)):
+        if any(meaning.stops_run or meaning.is_refusal or meaning.marks_tag_empty for meaning in meanings):
+            return True
+        if any(map(self._pause, settled)):
             return True
         if any(done.outcome in (AttemptOutcome.UNKNOWN, AttemptOutcome.DUPLICATE) for done in settled):
             return True

@@ -69,10 +69,11 @@ class Step(StrEnum):
 
 @dataclass(frozen=True)
 class OrderFacts:
-    """One order as a grant finds it: its state, and how many calls of its budget are used."""
+    """One order as a grant finds it: its state, the calls of its budget that are used, and the calls refused for it."""
 
     state: ReservationState
     calls_used: int
+    refusals: int
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ class RunFacts:
     stopped: bool
     opened: bool
     max_calls_per_order: int
+    stop_after_refusals: int
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def _step_by_tag(order: OrderFacts, run: RunFacts, tag: TagFacts, *, calls_free:
         return Step.WAIT
     if tag.has_spare:
         return Step.USE_SPARE
-    if order.calls_used >= run.max_calls_per_order:
+    if order.calls_used >= run.max_calls_per_order or order.refusals >= run.stop_after_refusals:
         return Step.EXHAUSTED
     if run.stopped:
         return Step.STOPPED

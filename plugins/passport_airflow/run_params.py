@@ -51,14 +51,14 @@ def run_params(campaigns: Campaigns, settings: Settings) -> dict[str, Param]:
             type="integer",
             minimum=1,
             title="Calls per order",
-            description="Calls that may cost a passport, per order, until the run is cleared.",
+            description="Calls that may cost a passport, per order: of this run or, if it is scheduled, of the day.",
         ),
         "max_unknown_per_run": Param(
             settings.max_unknown_per_run,
             type="integer",
             minimum=1,
             title="Unknown outcomes",
-            description="The run stops calling after so many unknown outcomes.",
+            description="The run stops calling after so many unknown outcomes, or 2 % of its calls if that is more.",
         ),
     }
 
@@ -74,5 +74,6 @@ def run_plan(run: DagRunProtocol, params: Mapping[str, Any], settings: Settings)
         max_calls_per_order=params["max_calls_per_order"],
         max_unknown_per_run=params["max_unknown_per_run"],
         max_duplicates_per_run=settings.max_duplicates_per_run,
+        stop_after_refusals=settings.stop_after_refusals,
         campaigns=tuple(params["campaigns"] or ()),
     )

@@ -62,6 +62,7 @@ def plan(run_id: str = "run", **fields: Any) -> RunPlan:
             "max_calls_per_order": 2,
             "max_unknown_per_run": 20,
             "max_duplicates_per_run": 3,
+            "stop_after_refusals": 3,
             **fields,
         }
     )

@@ -18,7 +18,7 @@ MOVES = {
     for start in row["from"].split(", ")
     for end in row["to"].split(", ")
 }
-FLAGS = ("stops_run", "marks_tag_empty", "slows_pace", "usable", "keeps_raw")
+FLAGS = ("stops_run", "is_refusal", "marks_tag_empty", "slows_pace", "usable", "keeps_raw")
 
 
 def test_every_state_of_an_order_has_its_row() -> None:

@@ -35,6 +35,7 @@ from local.postgres import EmbeddedPostgres
 from local.processes import PROJECT, Guard, wait_until
 from local.stack import Ports
 from sandbox.checker import Report, check
+from sandbox.faults import Fault, FaultRule
 from sandbox.server import SandboxControl, SandboxServer
 from tests.builders.world import World, a_link, attempt_of, empty, order, plan, world
 from tests.databases import Database
@@ -253,6 +254,50 @@ def test_a_revoked_key_stops_the_run_and_says_so(shop: Shop) -> None:
     assert {outcome.state for outcome in served} == {R.PENDING}
     assert served[1].reason == "401: the NMP did not accept the API key; check the password of the connection nmp"
     assert shop.outcomes() == ["refused"]
+    sound(shop)
+
+
+def test_orders_of_an_api_that_redirects_one_call_in_a_hundred_take_at_most_three_runs(shop: Shop) -> None:
+    keys = [f"A{n:04}" for n in range(1025)]
+    run = shop.planned(*keys, pool=2000)
+    shop.control.set_faults([FaultRule(fault=Fault.REDIRECT, probability=0.01)])
+    for n in range(3):
+        shop.here.runs.plan_run(plan(f"run {n}"))
+        run = attempt_of(f"run {n}")
+        waiting = [key for key, (state, _) in shop.here.states(*keys).items() if state is not R.RESERVED]
+        if waiting:
+            shop.serve(run, *sorted(waiting), concurrency=16)
+    assert {state for state, _ in shop.here.states(*keys).values()} == {R.RESERVED}
+    assert 1 <= shop.outcomes().count("redirected") <= 40
+    sound(shop)
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome", "calls"), [(403, "refused", 1), (422, "refused", 2), (302, "redirected", 1)]
+)
+def test_after_a_usable_answer_a_refused_order_is_asked_for_again_in_the_same_run(
+    shop: Shop, status: int, outcome: str, calls: int
+) -> None:
+    run = shop.planned("A1", "B2", "C3")
+    assert shop.serve(run, "A1")[0].result is V.SERVED
+    shop.control.queue_fault("redirect", times=calls, status=status)
+    served = shop.serve(run, "B2", "C3", concurrency=1)
+    assert [each.result for each in served] == [V.SERVED, V.SERVED]
+    assert shop.outcomes() == ["reserved", *[outcome] * calls, "reserved", "reserved"]
+    sound(shop)
+
+
+def test_a_key_that_is_revoked_during_a_run_stops_it_after_three_calls(shop: Shop) -> None:
+    keys = [f"A{n}" for n in range(9)]
+    run = shop.planned(*keys)
+    assert shop.serve(run, "A0")[0].result is V.SERVED
+    served = shop.serve(run, *keys, client=shop.client(api_key="no-such-key"), concurrency=1)
+    assert [each.result for each in served] == [V.SERVED, *[V.ATTENTION] * 3, *[V.STOPPED] * 5]
+    assert served[-1].reason == (
+        "401: the NMP did not accept the API key; check the password of the connection nmp (3 such answers came, and "
+        "no usable one between them: stop_after_refusals)"
+    )
+    assert shop.outcomes() == ["reserved", "refused", "refused", "refused"]
     sound(shop)
 
 

@@ -25,5 +25,6 @@ def test_a_run_that_leaves_the_form_as_it_is_serves_all_campaigns_with_the_setti
         max_calls_per_order=2,
         max_unknown_per_run=20,
         max_duplicates_per_run=2,
+        stop_after_refusals=3,
         campaigns=(),
     )

@@ -253,7 +253,6 @@ def test_an_unknown_outcome_of_another_tag_or_time_explains_nothing(shop: Shop) 
     forgotten = shop.here.intend(run, "A1")
     shop.call(forgotten)
     shop.here.answer(forgotten, an_answer(A.REFUSED))
-    shop.here.rows.execute("update passport_ops.run_attempt set stopped_at = null, stop_reason = null")
     shop.here.answer(shop.here.intend(run, "B2"), an_answer(A.UNKNOWN))
     ((_, rows),) = shop.broken().values()
     assert len(rows) == 1
@@ -265,7 +264,7 @@ def _never_looks(order: Any, *_: Any, **__: Any) -> Step:
 
 
 def test_an_intent_after_the_stop_of_its_run_is_caught(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = shop.here.planned("A1", "B2")
+    run = shop.here.planned("A1", "B2", opened=False)
     shop.here.answer(shop.here.intend(run, "A1"), an_answer(A.REFUSED))
     monkeypatch.setattr(granting, "next_step", _never_looks)
     shop.reserve(run, "B2")

@@ -11,6 +11,7 @@ with under_way as (
 select
     started.stop_reason,
     planned.max_calls_per_order,
+    planned.stop_after_refusals,
     gate.next_call_at,
     gate.paused_until,
     now() as began_at,

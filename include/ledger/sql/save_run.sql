@@ -1,11 +1,11 @@
 -- What a run sets out to serve; written again when its extraction runs again.
 insert into passport_ops.run (
     run_id, business_day, scheduled, sliced, tasks, orders, max_calls_per_order, max_unknown_per_run,
-    max_duplicates_per_run
+    max_duplicates_per_run, stop_after_refusals, day_began_at
 )
 values (
     %(run_id)s, %(business_day)s, %(scheduled)s, false, 0, 0, %(max_calls_per_order)s, %(max_unknown_per_run)s,
-    %(max_duplicates_per_run)s
+    %(max_duplicates_per_run)s, %(stop_after_refusals)s, %(day_began_at)s
 )
 on conflict (run_id) do update set
     business_day = excluded.business_day,
@@ -13,4 +13,6 @@ on conflict (run_id) do update set
     max_calls_per_order = excluded.max_calls_per_order,
     max_unknown_per_run = excluded.max_unknown_per_run,
     max_duplicates_per_run = excluded.max_duplicates_per_run,
+    stop_after_refusals = excluded.stop_after_refusals,
+    day_began_at = excluded.day_began_at,
     planned_at = clock_timestamp();

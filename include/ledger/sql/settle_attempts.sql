@@ -1,11 +1,11 @@
--- What each call meant in the end.
+-- What each call meant in the end. Answers of one group have one time: a usable one among them is between any refusals.
 update passport_ops.attempt as call
 set
     outcome = settled.outcome,
     late = settled.late,
     status = settled.status,
     detail = settled.detail,
-    answered_at = clock_timestamp()
+    answered_at = statement_timestamp()
 from
     unnest(
         %(attempt_ids)s::bigint[], %(outcomes)s::text[], %(lates)s::boolean[], %(statuses)s::integer[],

@@ -243,7 +243,7 @@ def test_an_order_whose_answer_is_being_settled_is_asked_again_soon(here: World,
 
 
 def test_an_intent_that_began_before_a_stop_is_followed_by_none(here: World, threads: ThreadPoolExecutor) -> None:
-    run = here.planned("A1", "B2", "C3")
+    run = here.planned("A1", "B2", "C3", stop_after_refusals=1)
     refused = here.intend(run, "A1")
     with holding(here, "lock table passport_ops.attempt in share row exclusive mode") as let_go:
         granting = threads.submit(here.grant, run, "B2", by=here.worker("worker 2"))
@@ -262,7 +262,7 @@ def test_an_intent_that_began_before_a_stop_is_followed_by_none(here: World, thr
 
 def a_stop_meets_a_grant(here: World, threads: ThreadPoolExecutor) -> Grant:
     """What a grant gives that had to wait for the stop of its run to be committed."""
-    run = here.planned("A1", "B2")
+    run = here.planned("A1", "B2", stop_after_refusals=1)
     refused = here.intend(run, "A1")
     with holding(here, "select from passport_ops.run_attempt for update") as let_go:
         stopping = threads.submit(here.ledger.settle, {refused.attempt_id: an_answer(A.REFUSED)})

@@ -25,8 +25,8 @@ R, P, A = ReservationState, PassportState, AttemptOutcome
 
 def step(*, calls_free: int = 1, own_calls: int = 0, **standing: Any) -> Step:
     """What an order may do that waits in an open run under an open tag, unless said otherwise."""
-    order = {"state": R.PENDING, "calls_used": 0}
-    run = {"stopped": False, "opened": True, "max_calls_per_order": 2}
+    order = {"state": R.PENDING, "calls_used": 0, "refusals": 0}
+    run = {"stopped": False, "opened": True, "max_calls_per_order": 2, "stop_after_refusals": 3}
     tag = {"resetting": False, "locked": False, "empty": False, "has_spare": False}
     for known in (order, run, tag):
         known.update({name: standing.pop(name) for name in list(standing) if name in known})
@@ -75,6 +75,9 @@ def test_no_spare_is_given_to_an_order_that_wants_none(state: ReservationState) 
         ({"calls_used": 1}, Step.CALL),
         ({"calls_used": 2}, Step.EXHAUSTED),
         ({"calls_used": 2, "stopped": True}, Step.EXHAUSTED),
+        ({"refusals": 2}, Step.CALL),
+        ({"refusals": 3}, Step.EXHAUSTED),
+        ({"has_spare": True, "refusals": 3}, Step.USE_SPARE),
         ({"stopped": True}, Step.STOPPED),
         ({"stopped": True, "empty": True}, Step.STOPPED),
         ({"empty": True}, Step.TAG_EMPTY),
