@@ -377,14 +377,19 @@ def test_a_run_by_hand_and_a_backfill_have_budgets_of_their_own(here: World) -> 
 
 @pytest.mark.parametrize("by_schedule", [True, False])
 def test_a_release_renews_the_budget_of_its_order_alone(here: World, by_schedule: bool) -> None:
-    run = scheduled(here, "00:15", max_calls_per_order=1) if by_schedule else here.planned("A1", "B2")
+    if by_schedule:
+        run = scheduled(here, "00:15", max_calls_per_order=1)
+    else:
+        run = here.planned("A1", "B2", max_calls_per_order=1)
     for key in ("A1", "B2"):
         lose(here, run, key)
-    run = scheduled(here, "00:30", max_calls_per_order=1) if by_schedule else run
-    resolve(here.rows, "A1", Action.RELEASE, "the NMP has no passport for it")
-    lose(here, run, "A1")
     if by_schedule:
-        assert [refusal.step for refusal in here.grant(run, "A1", "B2").refusals] == [Step.EXHAUSTED] * 2
+        run = scheduled(here, "00:30", max_calls_per_order=1)
+    resolve(here.rows, ["A1"], Action.RELEASE, "the NMP has no passport for it")
+    grant = here.grant(run, "A1", "B2")
+    assert [intent.order_key for intent in grant.intents] == ["A1"]
+    here.answer(grant.intents[0], an_answer(A.UNKNOWN))
+    assert [refusal.step for refusal in here.grant(run, "A1", "B2").refusals] == [Step.EXHAUSTED] * 2
 
 
 def test_unknown_outcomes_count_on_over_the_scheduled_runs_of_a_clock_day(here: World) -> None:
