@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from include.ledger import granting, raw_answers, settling
 from include.ledger.granting import Caller, Grant
+from include.ledger.refused_answers import write_or_set_aside
 from include.ledger.run_starts import RunStart
 from include.ledger.session import LedgerSession
 from include.ledger.settling import Settled
@@ -33,8 +34,7 @@ class CallLedger(LedgerSession):
 
     def keep_answers(self, answers: Mapping[int, RawAnswer]) -> None:
         """Commit raw answers, by attempt, before anybody reads them; see ``raw_answers.keep_answers``."""
-        with self.transaction() as connection:
-            raw_answers.keep_answers(connection, answers)
+        write_or_set_aside(self._keep, answers, raw_answers.what_can_be_kept)
 
     def kept_answers(self, attempt_ids: Sequence[int]) -> dict[int, RawAnswer]:
         """Give raw answers that a dead process wrote and did not read, by attempt."""
@@ -47,6 +47,17 @@ class CallLedger(LedgerSession):
             return [attempt_id for _, attempt_id in raw_answers.unread_answers(connection, most=most)]
 
     def settle(self, readings: Mapping[int, Reading]) -> list[Settled]:
-        """Write what answers mean, by attempt, and erase the raw ones; see ``settling.settle``."""
+        """Write what answers mean, by attempt, and erase the raw ones; see ``settling.settle``.
+
+        An answer that the ledger refuses for good is settled as unreadable: its order is held, its raw answer stays.
+        """
+        return write_or_set_aside(self._settle, readings, settling.refused)
+
+    def _keep(self, answers: Mapping[int, RawAnswer]) -> list[None]:
+        with self.transaction() as connection:
+            raw_answers.keep_answers(connection, answers)
+        return []
+
+    def _settle(self, readings: Mapping[int, Reading]) -> list[Settled]:
         with self.transaction() as connection:
             return settling.settle(connection, readings)

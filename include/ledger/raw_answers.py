@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 
-from include.nmp.answers import CallFailure, RawAnswer
+from include.nmp.answers import CallFailure, RawAnswer, is_http_status
 from include.outcomes import MEANINGS, AttemptOutcome
 from include.sql_files import sql_of
 from include.warehouse.database import Connection, read_rows
 
 sql = sql_of(__package__)
+
+LONGEST_TEXT = 1000
+"""Characters of a header that are kept."""
 
 
 def prepare(connection: Connection) -> None:
@@ -22,10 +25,20 @@ def keep_answers(connection: Connection, answers: Mapping[int, RawAnswer]) -> No
         copy.set_types(["int8", "int4", "bytea", "text", "text", "text"])
         for attempt_id, raw in answers.items():
             failure = raw.failure.value if raw.failure else None
-            # A header may hold what a text column cannot, and nothing may keep an answer from being kept.
-            retry_after = ascii(raw.retry_after)[1:-1] if raw.retry_after is not None else None
-            copy.write_row((attempt_id, raw.status, raw.body, retry_after, failure, raw.error))
+            # They may hold what a text column cannot, and nothing may keep an answer from being kept.
+            retry_after = _plain(raw.retry_after) if raw.retry_after is not None else None
+            status = raw.status if is_http_status(raw.status) else None
+            copy.write_row((attempt_id, status, raw.body, retry_after, failure, _plain(raw.error)))
     connection.execute(sql("keep_answers"))
+
+
+def _plain(text: str) -> str:
+    return ascii(text)[1:-1][:LONGEST_TEXT]
+
+
+def what_can_be_kept(raw: RawAnswer, _: str) -> RawAnswer:
+    """Give what is kept of an answer that the database refuses for good: its body, and that it is nothing to read."""
+    return RawAnswer(raw.status, raw.body, failure=raw.failure)
 
 
 def kept_answers(connection: Connection, attempt_ids: Sequence[int]) -> dict[int, RawAnswer]:

@@ -16,7 +16,7 @@ from include.ledger.run_starts import RunStart, count_outcomes, lock_grants
 from include.ledger.session import LedgerError
 from include.ledger.states import PassportState, ReservationState, TagState
 from include.ledger.transitions import Answered, Holder, LinkSettled, settle_link, state_after
-from include.nmp.answers import Reading
+from include.nmp.answers import Reading, is_http_status
 from include.outcomes import MEANINGS, AttemptOutcome
 from include.sql_files import sql_of
 from include.warehouse.database import Connection, read_rows
@@ -121,6 +121,12 @@ def settle(connection: Connection, readings: Mapping[int, Reading]) -> list[Sett
     if not news:
         return []
     return _Settlement(connection, readings, news, orders, tags).write()
+
+
+def refused(reading: Reading, why: str) -> Reading:
+    """Give what is settled in place of an answer that the database refuses for good."""
+    detail = f"the ledger refuses what the NMP answered ({why}): its raw answer is kept for a person"
+    return Reading(AttemptOutcome.UNREADABLE, detail, reading.status if is_http_status(reading.status) else None)
 
 
 def _copy_links(connection: Connection, readings: Mapping[int, Reading]) -> None:

@@ -94,13 +94,18 @@ class Reading:
     retry_after: float | None = None
 
 
+def is_http_status(status: int | None) -> bool:
+    """Whether a number can be an HTTP status: it has three digits."""
+    return status is not None and 100 <= status <= 999
+
+
 def read_answer(raw: RawAnswer, rules: LinkRules) -> Reading:
     """Read what an answer of the reserve call means; raises nothing, whatever the bytes are.
 
     Takes the unread answer and the links that its connection accepts; gives one of the outcomes that an answer alone
     can decide (never DUPLICATE, SPARE or ENDED).
     """
-    if raw.failure is not None or raw.status is None:
+    if raw.failure is not None or raw.status is None or not is_http_status(raw.status):
         return _read_failure(raw)
     if raw.status == 200:
         return _read_link(raw, rules)
@@ -142,7 +147,7 @@ def why_no_answer(raw: RawAnswer) -> str:
     words = _FAILURE_WORDS[raw.failure] if raw.failure else "the answer is not known"
     if raw.failure is CallFailure.NOT_SENT:
         words = _NOT_SENT_WORDS.get(raw.error, words)
-    return f"{words} ({raw.error})" if raw.error else words
+    return f"{words} ({ascii(raw.error)[1:-1][:200]})" if raw.error else words
 
 
 def why_refused(status: int) -> str:

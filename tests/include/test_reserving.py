@@ -906,6 +906,41 @@ def test_a_ledger_that_refuses_for_good_fails_the_orders_that_wait(shop: Shop) -
     assert len(shop.history()) == 0
 
 
+def test_an_answer_that_the_ledger_refuses_for_good_holds_up_no_other_and_no_close(shop: Shop) -> None:
+    keys = [f"A{n}" for n in range(8)]
+    run = shop.planned(*keys)
+    shop.here.rows.execute("alter table passport_ops.passport add constraint not_a5 check (order_key <> 'A5')")
+    try:
+        served = {outcome.order_key: outcome for outcome in shop.serve(run, *keys, lease_seconds=30)}
+    finally:
+        shop.here.rows.execute("alter table passport_ops.passport drop constraint not_a5")
+    assert (served["A5"].result, served["A5"].state) == (V.ATTENTION, R.HELD)
+    assert served["A5"].reason == (
+        "the ledger refuses what the NMP answered (SQLSTATE 23514, constraint not_a5): its raw answer is kept for a "
+        "person"
+    )
+    assert [key for key in keys if served[key].result is V.SERVED] == ["A0", "A1", "A2", "A3", "A4", "A6", "A7"]
+    assert shop.here.answers_left() == 1
+    sound(shop)
+
+
+def test_an_unread_answer_that_the_ledger_refuses_for_good_keeps_no_engine_from_working(shop: Shop) -> None:
+    run = shop.planned("A1", "B2")
+    shop.here.open(run)
+    died = shop.here.intend(run, "A1")
+    shop.here.ledger.keep_answers({died.attempt_id: shop.client().reserve(shop.tag, deadline=time.monotonic() + 5)})
+    shop.here.end_leases()
+    shop.here.rows.execute("alter table passport_ops.passport add constraint not_a1 check (order_key <> 'A1')")
+    try:
+        (served,) = shop.serve(run, "B2")
+    finally:
+        shop.here.rows.execute("alter table passport_ops.passport drop constraint not_a1")
+    assert served.result is V.SERVED
+    assert (shop.here.state("A1"), shop.outcomes()) == (R.HELD, ["unreadable", "reserved"])
+    assert shop.here.answers_left() == 1
+    sound(shop)
+
+
 def test_no_link_stands_in_what_an_engine_logs(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
     keys = [f"A{n}" for n in range(8)]
     run = shop.planned(*keys, max_calls_per_order=4)
