@@ -30,7 +30,7 @@ test-fast: $(VENV)/.dev ## the tests without Airflow, browser, containers and ch
 test-oldest: $(OLDEST)/.ready ## the fast tests with the oldest packages that requirements.in allows
 	@$(OLDEST)/bin/python -m pytest $(PARALLEL) -m fast
 
-test-all: $(VENV)/.dev $(OLDEST)/.ready ## what is long too: test, test-oldest, and chaos with 10,000 orders and 50 kills
+test-all: $(VENV)/.dev $(OLDEST)/.ready ## what is long too: test, test-oldest, and chaos with 10,000 orders and 50 strikes
 	@$(MAKE) --no-print-directory test
 	@$(MAKE) --no-print-directory test-oldest
 	@$(MAKE) --no-print-directory chaos SEED=1 ORDERS=10000 KILLS=50
@@ -48,7 +48,7 @@ bench: $(VENV)/.dev ## what it costs, side by side: medians and ratios
 SEED ?= 1
 KILLS ?= 10
 
-chaos: $(VENV)/.dev ## a stack under faults and SIGKILL, and the checker's verdict (SEED, ORDERS=number, KILLS)
+chaos: $(VENV)/.dev ## a stack under faults, kills, freezes and cuts, and the checker's verdict (SEED, ORDERS=number, KILLS)
 	@exec $(BIN)/python -m tests.chaos --seed $(SEED) --orders $(or $(ORDERS),1000) --kills $(KILLS)
 
 sandbox: $(VENV)/.runtime ## the NMP sandbox alone (SANDBOX_PORT)

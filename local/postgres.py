@@ -101,9 +101,9 @@ class EmbeddedPostgres:
             self._password = self._password_file.read_text().strip()
         return self._password
 
-    def uri(self, database: str) -> str:
-        """Give a libpq URI for ``database``, with the password: never print it."""
-        return f"postgresql://{SUPERUSER}:{self.password}@{HOST}:{self.port}/{quote(database)}"
+    def uri(self, database: str, port: int | None = None) -> str:
+        """Give a libpq URI for ``database``, with the password: never print it. ``port`` may be a proxy's."""
+        return f"postgresql://{SUPERUSER}:{self.password}@{HOST}:{port or self.port}/{quote(database)}"
 
     def sqlalchemy_uri(self, database: str, driver: str = "psycopg2") -> str:
         """Give the same for SQLAlchemy with the named driver."""

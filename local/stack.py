@@ -81,6 +81,7 @@ class Stack:
     ``AIRFLOW__*``, ``AIRFLOW_CONN_*``); a connection there or in the process's own environment replaces the part that
     would serve it: with an ``AIRFLOW_CONN_NMP`` no sandbox is started. ``postgres_settings``
     are server settings (``{"log_statement": "all"}``), ``sandbox_arguments`` more arguments for ``sandbox``.
+    ``warehouse_port`` is where the parts reach the warehouse if that is not PostgreSQL's own port, but a proxy's.
 
     >>> with Stack(Path(".state/try")) as stack:
     ...     stack.start()
@@ -98,6 +99,7 @@ class Stack:
         environment: Mapping[str, str] | None = None,
         postgres_settings: Mapping[str, str] | None = None,
         sandbox_arguments: tuple[str, ...] = (),
+        warehouse_port: int | None = None,
         dags_folder: Path = PROJECT / "dags",
         plugins_folder: Path = PROJECT / "plugins",
     ) -> None:
@@ -111,6 +113,7 @@ class Stack:
         self._environment = dict(environment or {})
         self._postgres_settings = postgres_settings
         self._sandbox_arguments = sandbox_arguments
+        self._warehouse_port = warehouse_port
         self._lock: int | None = None
 
     # ---- life --------------------------------------------------------------------------------------------------
@@ -311,9 +314,10 @@ class Stack:
             "password": self.sandbox_key,
             "extra": {"environment": "test", "sandbox": True},
         }
+        warehouse = self.postgres.uri(WAREHOUSE_DATABASE, self._warehouse_port)
         connections = {
             "AIRFLOW_CONN_ORDERS_DB": self.outside_connection("orders_db") or self.postgres.uri(ORDERS_DATABASE),
-            "AIRFLOW_CONN_WAREHOUSE": self.outside_connection("warehouse") or self.postgres.uri(WAREHOUSE_DATABASE),
+            "AIRFLOW_CONN_WAREHOUSE": self.outside_connection("warehouse") or warehouse,
             "AIRFLOW_CONN_NMP": self.outside_connection("nmp") or json.dumps(nmp),
         }
         return {**shell, **ours, **connections, **self._environment}

@@ -1,1 +1,1 @@
-"""Chaos: a real stack under faults and SIGKILL, and a checker that decides whether the promises held."""
+"""Chaos: a real stack under faults, kills, freezes and silent cuts; a checker decides whether the promises held."""

@@ -1,8 +1,9 @@
-"""``make chaos SEED=… ORDERS=… KILLS=…``: one run with faults and kills, then the checker's verdict in one line.
+"""``make chaos SEED=… ORDERS=… KILLS=…``: one run with faults and strikes, then the checker's verdict in one line.
 
 ``ORDERS`` are served in slices and a twentieth as many one task each, by several runs at once: by hand (twice), by
-the schedule, and by a backfill that is told to redo all runs. The NMP answers with a mix of faults, processes are
-killed with SIGKILL, customers claim. At the end faults stop, the runs are cleared until every order is served, and the
+the schedule, and by a backfill that is told to redo all runs. The NMP answers with a mix of faults, customers claim,
+and ``KILLS`` strikes hit processes: SIGKILL, a freeze (SIGSTOP for 5 to 90 seconds, then SIGCONT), or a silent cut of
+their connections to the warehouse. At the end faults stop, the runs are cleared until every order is served, and the
 checker decides.
 """
 
@@ -22,7 +23,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make chaos", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--orders", type=int, default=1000)
-    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--kills", type=int, default=10, help="how many strikes")
     parser.add_argument("--state", type=Path, help="where to keep the state; default: a folder that is deleted")
     given = parser.parse_args()
     began = time.monotonic()

@@ -24,13 +24,16 @@ from sandbox.errors import SandboxError
 from sandbox.server import SandboxControl
 from tests.builders.orders_csv import paid_order, write_orders
 from tests.canaries import leaks
-from tests.chaos.kills import FAULTS, LATENCY_MILLISECONDS, Killer
+from tests.chaos.commits import CommitWatch
+from tests.chaos.strikes import FAULTS, LATENCY_MILLISECONDS, Striker, planned_strikes
 from tests.chaos.verdict import ChaosRecord, Verdict, judge
+from tests.silent_proxy import SilentProxy
 
 RESERVE, RESET = "reserve_passport_links", "reset_stale_reservations"
 DAGS = (RESERVE, RESET, "resolve_attention")
 SETTLING_ROUNDS = 12
-LONGEST_BETWEEN_KILLS = 60.0  # seconds; sooner when enough calls were made
+SECONDS_PER_STRIKE = 12.0
+LONGEST_BETWEEN_STRIKES = 60.0  # seconds; sooner when enough calls were made
 MOST_CLAIMS_AT_ONCE = 3
 ENVIRONMENT = {
     "PASSPORT_LINKS_CALL_DEADLINE_SECONDS": "3",
@@ -56,7 +59,7 @@ class Plan:
 
     seed: int
     orders: int
-    kills: int
+    strikes: int
 
     @property
     def one_by_one(self) -> int:
@@ -68,6 +71,12 @@ class Plan:
         """All orders."""
         return self.orders + self.one_by_one
 
+    @property
+    def concurrency(self) -> int:
+        """Calls under way at once: so few that the orders last for all strikes."""
+        per_second = self.orders / (SECONDS_PER_STRIKE * self.strikes)
+        return max(2, min(32, round(per_second * sum(LATENCY_MILLISECONDS) / 2 / 1000)))
+
 
 @dataclass
 class Chaos:
@@ -75,6 +84,7 @@ class Chaos:
 
     plan: Plan
     stack: Stack
+    proxy: SilentProxy
     newest: date
     say: Callable[[str], None]
     runs: list[str] = field(default_factory=list)
@@ -84,7 +94,8 @@ class Chaos:
 
     def __post_init__(self) -> None:
         self.chance = random.Random(self.plan.seed)
-        self.killer = Killer(self.stack, self.chance)
+        self.striker = Striker(self.stack, self.proxy, self.chance)
+        self.watch = CommitWatch(self.stack, self.proxy.port)
         self.sandbox = SandboxControl(self.stack.sandbox_url)
 
     @property
@@ -97,21 +108,22 @@ class Chaos:
         """The day of the orders with a task each."""
         return self.newest - timedelta(days=2)
 
-    # ---- faults, kills, clears and claims ----------------------------------------------------------------------------
+    # ---- faults, strikes, clears and claims --------------------------------------------------------------------------
 
     def run_with_faults(self) -> None:
-        """Start the runs, then kill, clear, backfill and claim until the kills are spent."""
+        """Start the runs, then strike, clear, backfill and claim until the strikes are spent."""
         self.sandbox.set_switches(latency_ms=LATENCY_MILLISECONDS)
         self.sandbox.set_faults(FAULTS)
         for dag in DAGS:
             self.stack.api.unpause(dag)
         self._start_runs()
-        backfills = {self.plan.kills // 3, 2 * self.plan.kills // 3}
-        for number in range(1, self.plan.kills + 1):
+        count = self.plan.strikes
+        backfills = {count // 3, 2 * count // 3}
+        for number, planned in enumerate(planned_strikes(self.plan.seed, count), 1):
             self._await_calls()
-            kill = self.killer.kill_one()
+            strike = self.striker.strike(planned)
             self.stack.revive()
-            self.say(f"kill {number} of {self.plan.kills}: {kill.victim}; {self._progress()}")
+            self.say(f"strike {number} of {count}: {strike}; {self._progress()}")
             if number in backfills:
                 self._try(self._backfill)
             if self.chance.random() < 0.1:
@@ -126,16 +138,25 @@ class Chaos:
         self.runs.append(self.stack.api.trigger(RESERVE, {"day": self.small_day.isoformat()}))
 
     def _await_calls(self) -> None:
-        """Let some more calls begin before the next kill, and wait until some are under way."""
-        enough = self._count_calls() + self.chance.randint(1, max(1, 3 * self.plan.orders // (2 * self.plan.kills)))
-        wait_until(lambda: self._has_come_to(enough), LONGEST_BETWEEN_KILLS, poll=1)
+        """Let some more calls begin before the next strike, and wait until some are under way."""
+        most = max(1, 3 * self.plan.orders // (2 * self.plan.strikes))
+        enough = self._count_calls() + self.chance.randint(1, most)
+        wait_until(lambda: self._has_come_to(enough), LONGEST_BETWEEN_STRIKES, poll=1)
         self.stack.postgres.wait_ready(60)
         wait_until(self._is_calling, 10)
 
     def _has_come_to(self, calls: int) -> bool:
-        """Whether there were so many calls; runs that failed meanwhile are cleared to go on."""
+        """Whether there were so many calls, or no order waits; runs that failed meanwhile are cleared to go on."""
         self._try(self._clear_failed)
-        return self._count_calls() >= calls
+        return self._count_calls() >= calls or self._all_are_served()
+
+    def _all_are_served(self) -> bool:
+        with contextlib.suppress(psycopg.OperationalError):
+            return (
+                self.ask("select count(*) from passport_ops.reservation") == [(self.plan.total,)]
+                and not self.unserved()
+            )
+        return False
 
     def _is_calling(self) -> bool:
         query = "select count(*) from passport_ops.attempt where outcome is null and lease_until > clock_timestamp()"
@@ -164,8 +185,9 @@ class Chaos:
     # ---- the end -----------------------------------------------------------------------------------------------------
 
     def settle(self) -> None:
-        """Stop the faults, clear the runs until every order is served, and publish what was claimed."""
+        """End faults and freezes, clear the runs until every order is served, and publish what was claimed."""
         self.stack.postgres.wait_ready(60)
+        self.striker.thaw()
         self.stack.revive()
         assert wait_until(self._sandbox_answers, 60)
         self.sandbox.clear_faults()
@@ -190,10 +212,11 @@ class Chaos:
         return ChaosRecord(
             seed=self.plan.seed,
             orders=self.plan.total,
-            kills=self.killer.kills,
+            strikes=self.striker.strikes,
             faults=Counter(self.sandbox.counters()["faults"]),
             claims=self.claims,
             clears=self.clears,
+            longest_gap=self.watch.gaps.longest,
         )
 
     def unserved(self) -> int:
@@ -246,18 +269,24 @@ def run(plan: Plan, folder: Path, say: Callable[[str], None], *, log_statements:
         with stack.orders_db() as orders:
             load_csv(orders, folder / "orders.csv")
 
-    with Stack(
-        folder / "state",
-        Ports.free(),
-        environment=ENVIRONMENT,
-        postgres_settings={"log_statement": "all"} if log_statements else None,
-        sandbox_arguments=("--seed", str(plan.seed)),
-    ) as stack:
+    ports = Ports.free()
+    with (
+        SilentProxy(ports.postgres) as proxy,
+        Stack(
+            folder / "state",
+            ports,
+            environment={**ENVIRONMENT, "PASSPORT_LINKS_CONCURRENCY": str(plan.concurrency)},
+            postgres_settings={"log_statement": "all"} if log_statements else None,
+            sandbox_arguments=("--seed", str(plan.seed)),
+            warehouse_port=proxy.port,
+        ) as stack,
+    ):
         stack.start(prepare, say)
         stack.api.wait_for_dags(DAGS)
-        chaos = Chaos(plan, stack, newest, say)
-        chaos.run_with_faults()
-        chaos.settle()
+        chaos = Chaos(plan, stack, proxy, newest, say)
+        with chaos.watch:
+            chaos.run_with_faults()
+            chaos.settle()
         say("the checker reads the history and the ledger")
         report = check(stack.warehouse, chaos.sandbox.history())
         say("every file, database and answer is searched for secrets")

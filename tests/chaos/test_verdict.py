@@ -11,11 +11,14 @@ from include.outcomes import AttemptOutcome
 from include.warehouse.publishing import load_links
 from sandbox.checker import Report, Violation
 from tests.builders.world import DAY, World, an_answer, world
-from tests.chaos.kills import Kill, Victim
+from tests.chaos.commits import Gap
+from tests.chaos.strikes import Kind, Strike, Victim
 from tests.chaos.verdict import ChaosRecord, Verdict, judge
 
 SOUND = Report(orders=2, links=2, given_out=2, received=2, possible=0)
-NOTHING_DONE = ChaosRecord(seed=1, orders=2, kills=[], faults=Counter(), claims=0, clears=0)
+NOTHING_DONE = ChaosRecord(
+    seed=1, orders=2, strikes=[], faults=Counter(), claims=0, clears=0, longest_gap=Gap(14.9, "slice task 7")
+)
 
 
 @pytest.fixture
@@ -86,7 +89,7 @@ def test_an_unknown_outcome_is_explained_by_an_ambiguous_fault_only(here: World,
 
 
 @pytest.mark.parametrize(("seconds_off", "held"), [(0, True), (-3600, False), (3600, False)])
-def test_an_unknown_outcome_is_explained_by_a_kill_while_its_call_was_under_way(
+def test_an_unknown_outcome_is_explained_by_a_strike_while_its_call_was_under_way(
     here: World, seconds_off: int, held: bool
 ) -> None:
     run = here.planned("A1", "B2")
@@ -96,8 +99,8 @@ def test_an_unknown_outcome_is_explained_by_a_kill_while_its_call_was_under_way(
     here.served(run, "A1")
     here.served(run, "B2")
     moment = began + timedelta(seconds=seconds_off)
-    kill = Kill(Victim.TRIGGERER, moment, moment + timedelta(milliseconds=1))
-    verdict = judged(here, replace(NOTHING_DONE, kills=[kill]))
+    strike = Strike(Kind.FREEZE, Victim.TRIGGERER, moment, moment + timedelta(milliseconds=1))
+    verdict = judged(here, replace(NOTHING_DONE, strikes=[strike]))
     assert verdict.held is held
     assert verdict.findings == (() if held else ("1 calls of unknown outcome, but only 0 can be",))
 
@@ -106,3 +109,29 @@ def test_a_claim_that_is_not_published_breaks_it(here: World) -> None:
     serve_both(here)
     verdict = judged(here, replace(NOTHING_DONE, claims=1))
     assert verdict.findings == ("1 customers claimed, and 0 claims are published",)
+
+
+def test_a_long_time_without_a_commit_while_work_waited_breaks_it(here: World) -> None:
+    serve_both(here)
+    gap = Gap(15.1, "slice task 7", datetime(2026, 11, 25, 3, 4, 5, tzinfo=UTC))
+    verdict = judged(here, replace(NOTHING_DONE, longest_gap=gap))
+    assert verdict.findings == (
+        "nobody committed for 15.1 s until 03:04:05 UTC, while slice task 7 had orders to serve",
+    )
+
+
+def test_the_verdict_counts_strikes_by_kind_and_victim(here: World) -> None:
+    serve_both(here)
+    moment = datetime.now(UTC) - timedelta(hours=1)
+    strikes = [
+        Strike(kind, victim, moment, moment)
+        for kind, victim in (
+            (Kind.KILL, Victim.POSTGRES),
+            (Kind.FREEZE, Victim.SLICE_TASK),
+            (Kind.FREEZE, Victim.TRIGGERER),
+            (Kind.FREEZE, Victim.SLICE_TASK),
+        )
+    ]
+    line = judged(here, replace(NOTHING_DONE, strikes=strikes)).line
+    assert "; 1 kills (1 PostgreSQL), 3 freezes (2 slice task, 1 triggerer), 0 cuts, 0 clears, 0 claims; " in line
+    assert line.endswith("; at most 14.9 s without a commit while work waited")

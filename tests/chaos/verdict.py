@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from include.warehouse.database import Connect
 from sandbox.checker import Report
 from sandbox.faults import Fault
-from tests.chaos.kills import Kill
+from tests.chaos.commits import MOST_SECONDS, Gap
+from tests.chaos.strikes import Kind, Strike
 
 AMBIGUOUS = (
     Fault.LOST_ANSWER,
@@ -47,11 +48,11 @@ select
 UNDER_WAY = """
 select count(*) from passport_ops.attempt as call
 where exists (
-    select from unnest(%s::timestamptz[], %s::timestamptz[]) as kill (began, ended)
+    select from unnest(%s::timestamptz[], %s::timestamptz[]) as strike (began, ended)
     where
-        call.intended_at <= kill.ended
-        and call.lease_until >= kill.began
-        and (call.answered_at is null or call.answered_at >= kill.began)
+        call.intended_at <= strike.ended
+        and call.lease_until >= strike.began
+        and (call.answered_at is null or call.answered_at >= strike.began)
 )
 """
 
@@ -71,10 +72,11 @@ class ChaosRecord:
 
     seed: int
     orders: int
-    kills: Sequence[Kill]
+    strikes: Sequence[Strike]
     faults: Counter[str]
     claims: int
     clears: int
+    longest_gap: Gap
 
     @property
     def ambiguous(self) -> int:
@@ -88,7 +90,7 @@ def judge(warehouse: Connect, record: ChaosRecord, report: Report, leaked: Seque
         row = connection.execute(COUNTS).fetchone()
         assert row is not None
         links, claims, in_need, calls, unknown = row
-        moments = [[kill.began for kill in record.kills], [kill.ended for kill in record.kills]]
+        moments = [[strike.began for strike in record.strikes], [strike.ended for strike in record.strikes]]
         under_way = connection.execute(UNDER_WAY, moments).fetchone()
         assert under_way is not None
     bound = record.ambiguous + under_way[0]
@@ -101,13 +103,24 @@ def judge(warehouse: Connect, record: ChaosRecord, report: Report, leaked: Seque
         findings.append(f"{unknown} calls of unknown outcome, but only {bound} can be")
     if claims != record.claims:
         findings.append(f"{record.claims} customers claimed, and {claims} claims are published")
-    kinds = Counter(kill.victim for kill in record.kills)
-    killed = ", ".join(f"{count} {victim}" for victim, count in sorted(kinds.items()))
+    if record.longest_gap.seconds > MOST_SECONDS:
+        findings.append(str(record.longest_gap))
     line = (
         f"chaos seed={record.seed}: {'BROKEN' if findings else 'HELD'}: {links} of {record.orders} orders have a link, "
         f"{in_need} need attention, {len(report.violations)} violations, {len(leaked)} leaks; {calls} calls, "
         f"{record.faults.total()} faults, {unknown} of unknown outcome (at most {bound}: {record.ambiguous} faults, "
-        f"{under_way[0]} calls at kills); {len(record.kills)} kills ({killed}), {record.clears} clears, "
-        f"{claims} claims"
+        f"{under_way[0]} calls at strikes); {_struck(record.strikes)}, {record.clears} clears, {claims} claims; "
+        f"at most {record.longest_gap.seconds:.1f} s without a commit while work waited"
     )
     return Verdict(not findings, line, tuple(findings))
+
+
+def _struck(strikes: Sequence[Strike]) -> str:
+    """Count the strikes, by kind and then by victim."""
+    kinds = Counter(strike.kind for strike in strikes)
+    victims = Counter((strike.kind, strike.victim) for strike in strikes)
+    parts = []
+    for kind in Kind:
+        whom = ", ".join(f"{count} {victim}" for (of, victim), count in sorted(victims.items()) if of is kind)
+        parts.append(f"{kinds[kind]} {kind}s" + (f" ({whom})" if whom else ""))
+    return ", ".join(parts)
