@@ -16,6 +16,7 @@ order of its day has no link, and says which and why. `trigger_reset` starts `re
 
 | what you see | what to do |
 |---|---|
+| the warehouse went back in time | it was restored from a backup: follow `docs/recovery.md` |
 | `out_of_stock` | mint passports under that tag, then clear the run's `reserve` task, or wait for the next day's run |
 | the run stopped (401, 403, 404), other orders skipped | correct the connection `nmp`, then clear the run |
 | the run stopped: unknown outcomes | see whether the NMP is well, then clear the run |
@@ -44,6 +45,7 @@ from include.settings import settings
 from include.warehouse.publishing import load_links as publish_links
 from passport_airflow.connections import orders_db, warehouse
 from passport_airflow.failed_tasks import failed_tasks
+from passport_airflow.grant_memory import refuse_if_went_back, remember_grants
 from passport_airflow.reserve_operator import ReservePassportLinkOperator
 from passport_airflow.run_day import run_day
 from passport_airflow.run_params import run_params, run_plan
@@ -67,6 +69,7 @@ def extract_orders(**context: Unpack[Context]) -> list[str]:
     """Read the day's eligible orders and assign them to the mapped tasks; give a label for each task."""
     plan = run_plan(context["dag_run"], context["params"], SETTINGS)
     with RunLedger(warehouse()) as ledger:
+        refuse_if_went_back(ledger)
         return plan_day(ledger, orders_db(), CAMPAIGNS, SETTINGS, plan).labels
 
 
@@ -90,6 +93,7 @@ def check_run(**context: Unpack[Context]) -> None:
     day = run_day(run, params)
     failed = failed_tasks(context, ["extract_orders", "reserve", "load_links"])
     with RunLedger(warehouse()) as ledger:
+        remember_grants(ledger)
         if "extract_orders" not in failed and not ledger.is_sliced(run.run_id):
             # a task of one order fails for that order alone, which the check of its own day names
             failed = {name for name in failed if not name.startswith("reserve")}

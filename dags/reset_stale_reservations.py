@@ -22,6 +22,7 @@ tag; it waits until no call for the tag is under way. `publish_resets` updates `
 | claims could not be read | 401, 403: the API key lacks the right `certRead`; correct connection `nmp`, clear the run |
 | was not reset and is open again | correct what the log names, then clear `reset_tag`, or wait for the next run |
 | may or may not be reset | the NMP's answers were lost; no order gets a link of the tag until you clear `reset_tag` |
+| the warehouse went back in time | it was restored from a backup: follow `docs/recovery.md` |
 | another process is resetting it | wait for it, then clear `reset_tag`: it continues where that stopped |
 
 The next run finds and finishes a tag that a killed task left closed. Every reset is in `passport_ops.tag_reset`, with
@@ -39,11 +40,13 @@ from airflow.sdk.exceptions import AirflowFailException
 import passport_airflow  # noqa: F401 - first: it says what to do when another package is called include
 from include.campaigns import Campaigns
 from include.claims import syncing as claims
+from include.ledger.runs import RunLedger
 from include.resets import planning, resetting
 from include.settings import settings
 from include.warehouse.publishing import load_links
 from passport_airflow.connections import nmp_is_sandbox, warehouse
 from passport_airflow.failed_tasks import failed_tasks
+from passport_airflow.grant_memory import refuse_if_went_back
 from passport_airflow.nmp_hook import NmpHook
 from passport_airflow.task_defaults import task_defaults
 
@@ -77,6 +80,8 @@ def sync_claims(**context: Unpack[Context]) -> str:
 def plan_resets(synced_since: str, **context: Unpack[Context]) -> list[str]:
     """Say of each tag what will become of it and why; give the tags to reset."""
     params = context["params"]
+    with RunLedger(warehouse()) as ledger:
+        refuse_if_went_back(ledger)  # it may not know the youngest links
     plans = planning.plan_resets(
         warehouse(),
         CAMPAIGNS,
@@ -96,6 +101,8 @@ def plan_resets(synced_since: str, **context: Unpack[Context]) -> list[str]:
 @task(map_index_template="{{ task.op_kwargs['tag'] }}", execution_timeout=timedelta(minutes=30))
 def reset_tag(tag: str, synced_since: str, **context: Unpack[Context]) -> str:
     """Reset one tag, or continue a reset that was interrupted; give what became of it, in words."""
+    with RunLedger(warehouse()) as ledger:
+        refuse_if_went_back(ledger)
     with closing(NmpHook().client()) as nmp:
         done = resetting.reset_tag(
             warehouse(),

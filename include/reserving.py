@@ -22,7 +22,9 @@ from enum import StrEnum
 from typing import Protocol
 
 from include.ledger.calls import CallLedger
-from include.ledger.granting import Caller, Grant, Intent, Refusal
+from include.ledger.going_back import Memory, WentBackError
+from include.ledger.granting import Caller, Grant, Refusal
+from include.ledger.intents import Intent
 from include.ledger.run_starts import RunStart
 from include.ledger.session import LedgerError
 from include.ledger.settling import Settled
@@ -153,17 +155,24 @@ class ReservingEngine:
     """Serves orders of any number of runs at once, from any number of threads.
 
     ``connect`` opens the warehouse, ``client`` the NMP client (closed with the engine), ``rules`` the
-    links it may give. The engine makes its own ledger connection and threads; ``close`` ends them.
+    links it may give, ``memory`` what is known of the ledger from before. The engine makes its own ledger connection
+    and threads; ``close`` ends them.
     """
 
-    def __init__(self, connect: Connect, client: ReserveClient, rules: LinkRules, settings: EngineSettings) -> None:
+    def __init__(
+        self,
+        connect: Connect,
+        client: ReserveClient,
+        rules: LinkRules,
+        settings: EngineSettings,
+        memory: Memory | None = None,
+    ) -> None:
         self._client = client
         self._rules = rules
         self._settings = settings
         self.caller = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
-        self._ledger = CallLedger(
-            connect, Caller(self.caller, settings.lease_seconds, settings.concurrency, settings.calls_per_second)
-        )
+        caller = Caller(self.caller, settings.lease_seconds, settings.concurrency, settings.calls_per_second)
+        self._ledger = CallLedger(connect, caller, memory)
         self._events: queue.SimpleQueue[_Waiting | _Call | None] = queue.SimpleQueue()
         self._run_queues: dict[RunStart, _RunQueue] = {}
         self._later: list[tuple[float, int, _Waiting]] = []
@@ -317,11 +326,16 @@ class ReservingEngine:
         The second at first, and then once a lease while there is work.
         """
         if self._ledger_lost:
-            freed = self._ledger.disown(list(self._calls))
-            log.info(
-                "the ledger can be written again; %d intents that were committed and never sent are freed",
-                freed,
-            )
+            try:
+                freed = self._ledger.disown(list(self._calls))
+            except WentBackError as error:  # what looks as if it had never been sent may have been
+                log.error("%s", error)  # noqa: TRY400 - it says all that matters
+                self._give_back_all(str(error))
+            else:
+                log.info(
+                    "the ledger can be written again; %d intents that were committed and never sent are freed",
+                    freed,
+                )
             self._ledger_lost = False
         due = self._unread_answers_due
         if due is None or (self._run_queues and time.monotonic() >= due):

@@ -7,7 +7,10 @@ first of these; ``docs/lifecycle.md`` says why.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from uuid import UUID
 
+from include.ledger.going_back import Memory
+from include.ledger.intents import Intent
 from include.ledger.leases import LEASE_ENDED, lapse_attempts
 from include.ledger.moves import Move, assign_spares, write_moves
 from include.ledger.pace import Gate, Slots
@@ -35,16 +38,6 @@ _MAY_HAVE_AN_ANSWER = frozenset(UNSERVED) - {ReservationState.CALLING}
 
 
 @dataclass(frozen=True)
-class Intent:
-    """A committed intent: this call, and no other, may leave ``wait`` seconds after its transaction began."""
-
-    attempt_id: int
-    order_key: str
-    tag: str
-    wait: float = 0.0
-
-
-@dataclass(frozen=True)
 class Refusal:
     """No call for this order now: ``step`` says why, ``state`` and ``reason`` describe the order.
 
@@ -60,8 +53,13 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Grant:
-    """What a grant gave: intents to call, refusals, and calls whose raw answer a dead process left unread."""
+    """What a grant gave: intents to call, refusals, and calls whose raw answer a dead process left unread.
 
+    ``warehouse_id`` and ``grants`` are the ledger's identity, and its count with this grant.
+    """
+
+    warehouse_id: UUID
+    grants: int
     intents: list[Intent] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     unread: list[int] = field(default_factory=list)
@@ -81,13 +79,17 @@ class Caller:
     calls_per_second: float | None = None
 
 
-def grant(connection: Connection, caller: Caller, run: RunStart, order_keys: Sequence[str], *, slots: int) -> Grant:
+def grant(
+    connection: Connection, caller: Caller, run: RunStart, order_keys: Sequence[str], *, slots: int, memory: Memory
+) -> Grant:
     """Commit the intents of at most ``slots`` calls for these orders, and say of the others why not now.
 
     Orders that somebody else is writing at this moment come back as ``Step.WAIT``. The caller ends the transaction.
-    Raises ``LedgerError`` for a run that was never planned.
+    ``memory`` is what the caller knew of the ledger. Raises ``LedgerError`` for a run that was never planned and for a
+    ledger that went back in time.
     """
     begin(connection, run)
+    count = memory.compare(connection)
     start = _start(connection, run)
     locked = read_rows(connection, _Order, sql("lock_orders"), {"order_keys": list(order_keys)})
     orders = {order.order_key: order for order in locked}
@@ -97,27 +99,29 @@ def grant(connection: Connection, caller: Caller, run: RunStart, order_keys: Seq
         start = _start(connection, run)
     calls_free = min(slots, caller.concurrency - start.calls)
     decisions = _Decisions(connection, run, start, orders, Slots(start.gate, caller.calls_per_second), calls_free)
-    granted = Grant(unread=sorted(unread.values()))
+    refusals: list[Refusal] = []
     for key in order_keys:
         if key not in known:
             reason = "the ledger does not know this order"
-            granted.refusals.append(Refusal(key, Step.NO_SUCH_ORDER, ReservationState.CANCELLED, reason))
+            refusals.append(Refusal(key, Step.NO_SUCH_ORDER, ReservationState.CANCELLED, reason))
         elif key not in orders or key in unread:
-            granted.refusals.append(Refusal(key, Step.WAIT, ReservationState.PENDING))
+            refusals.append(Refusal(key, Step.WAIT, ReservationState.PENDING))
         elif refusal := decisions.decide(orders[key]):
-            granted.refusals.append(refusal)
-    granted.intents.extend(decisions.write(caller))
-    return granted
+            refusals.append(refusal)
+    intents = decisions.write(caller)
+    return Grant(count.warehouse_id, count.grants + decisions.granted, intents, refusals, sorted(unread.values()))
 
 
-def disown(connection: Connection, caller: Caller, under_way: Sequence[int]) -> int:
+def disown(connection: Connection, caller: Caller, under_way: Sequence[int], memory: Memory) -> int:
     """Free the orders of intents that were committed for this caller without its knowledge; give their number.
 
     For after a connection broke: whether its last commit happened is unknown, and a call that nobody knows of was never
-    sent. ``under_way`` are the attempts that this caller does know of.
+    sent. ``under_way`` are the attempts that this caller does know of. Raises ``WentBackError`` where the ledger has
+    less than is in ``memory``: then its calls may have been sent, and settled.
     """
     # The grant lock waits for what the broken connection may still be committing.
     lock_grants(connection)
+    memory.compare(connection)
     freed = read_rows(connection, _Freed, sql("disown_attempts"), {"caller": caller.name, "under_way": list(under_way)})
     connection.execute(
         sql("free_orders"),
@@ -206,6 +210,7 @@ class _Spare:
 class _Call:
     order_key: str
     attempt_id: int
+    intent_id: UUID
 
 
 @dataclass(frozen=True)
@@ -291,6 +296,11 @@ class _Decisions:
         self._spares: dict[str, int] = {}
         self._moves: list[Move] = []
 
+    @property
+    def granted(self) -> int:
+        """How many orders get an intent or a spare."""
+        return len(self._wanted) + len(self._spares)
+
     def decide(self, order: _Order) -> Refusal | None:
         """Decide for one order; give the refusal where it gets no call."""
         tag = self._tags[order.tag]
@@ -325,6 +335,8 @@ class _Decisions:
         """Write what was decided; give the intents."""
         if self._spares:
             assign_spares(self._connection, self._spares)
+        if self.granted:
+            self._connection.execute(sql("count_grants"), {"granted": self.granted})
         # A call that waits for its slot keeps its whole deadline, so its lease lasts longer too.
         lease_seconds = caller.lease_seconds + max((call.wait for call in self._wanted), default=0.0)
         write_moves(self._connection, self._moves, lease_seconds=lease_seconds)
@@ -347,7 +359,13 @@ class _Decisions:
         self._slots.write(self._connection)
         wanted = {call.order_key: call for call in self._wanted}
         return [
-            Intent(call.attempt_id, call.order_key, wanted[call.order_key].tag, wanted[call.order_key].wait)
+            Intent(
+                call.attempt_id,
+                call.order_key,
+                wanted[call.order_key].tag,
+                call.intent_id,
+                wanted[call.order_key].wait,
+            )
             for call in written
         ]
 

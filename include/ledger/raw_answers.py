@@ -1,7 +1,9 @@
 """Raw answers: committed before anybody reads them, erased once they are read."""
 
 from collections.abc import Mapping, Sequence
+from uuid import UUID
 
+from include.ledger.intents import Intent
 from include.nmp.answers import CallFailure, RawAnswer, is_http_status
 from include.outcomes import MEANINGS, AttemptOutcome
 from include.sql_files import sql_of
@@ -19,16 +21,20 @@ def prepare(connection: Connection) -> None:
         connection.execute(sql("staging"))
 
 
-def keep_answers(connection: Connection, answers: Mapping[int, RawAnswer]) -> None:
-    """Write raw answers, by attempt, before anybody reads them. Writing one twice is writing it once."""
+def keep_answers(connection: Connection, answers: Mapping[int, RawAnswer], intents: Mapping[int, Intent]) -> None:
+    """Write raw answers, by attempt, before anybody reads them. Writing one twice is writing it once.
+
+    ``intents`` are those of the calls that they answer, as far as the caller knows them.
+    """
     with connection.cursor() as cursor, cursor.copy(sql("copy_answers")) as copy:
-        copy.set_types(["int8", "int4", "bytea", "text", "text", "text"])
+        copy.set_types(["int8", "uuid", "int4", "bytea", "text", "text", "text"])
         for attempt_id, raw in answers.items():
             failure = raw.failure.value if raw.failure else None
+            intent_id = intents[attempt_id].intent_id if attempt_id in intents else None
             # They may hold what a text column cannot, and nothing may keep an answer from being kept.
             retry_after = _plain(raw.retry_after) if raw.retry_after is not None else None
             status = raw.status if is_http_status(raw.status) else None
-            copy.write_row((attempt_id, status, raw.body, retry_after, failure, _plain(raw.error)))
+            copy.write_row((attempt_id, intent_id, status, raw.body, retry_after, failure, _plain(raw.error)))
     connection.execute(sql("keep_answers"))
 
 
@@ -41,22 +47,26 @@ def what_can_be_kept(raw: RawAnswer, _: str) -> RawAnswer:
     return RawAnswer(raw.status, raw.body, failure=raw.failure)
 
 
-def kept_answers(connection: Connection, attempt_ids: Sequence[int]) -> dict[int, RawAnswer]:
-    """Give raw answers that a dead process wrote and did not read, by attempt."""
+def kept_answers(connection: Connection, attempt_ids: Sequence[int]) -> list[tuple[Intent, RawAnswer]]:
+    """Give raw answers that a dead process wrote and did not read, each with the intent of its call."""
     parameters = {"attempt_ids": list(attempt_ids)}
-    return dict(read_rows(connection, _kept_answer, sql("read_answers"), parameters))
+    return read_rows(connection, _kept_answer, sql("read_answers"), parameters)
 
 
 def _kept_answer(
     attempt_id: int,
+    intent_id: UUID,
+    order_key: str,
+    tag: str,
     status: int | None,
     body: bytes | None,
     retry_after: str | None,
     failure: str | None,
     error: str | None,
-) -> tuple[int, RawAnswer]:
+) -> tuple[Intent, RawAnswer]:
     kind = CallFailure(failure) if failure else None
-    return attempt_id, RawAnswer(status, bytes(body or b""), retry_after, kind, error or "")
+    raw = RawAnswer(status, bytes(body or b""), retry_after, kind, error or "")
+    return Intent(attempt_id, order_key, tag, intent_id), raw
 
 
 def unread_answers(

@@ -6,6 +6,7 @@ from datetime import date, datetime
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
+from include.ledger.going_back import GrantCount, Memory, noticing, read_grants
 from include.ledger.registering import Registered, register
 from include.ledger.session import LedgerSession, NeverPlannedError
 from include.ledger.states import ASKED_BY_RUNS, UNSERVED, ReservationState
@@ -131,6 +132,16 @@ class RunLedger(LedgerSession):
         if shape.sliced:
             labels = [f"slice {n} of {len(tasks)}: {task.orders} orders" for n, task in enumerate(tasks, start=1)]
         return PlannedRun(shape.sliced, shape.orders, labels)
+
+    def count_grants(self) -> GrantCount:
+        """Give the ledger's own identity, and how many grants it counts."""
+        with self.transaction() as connection:
+            return read_grants(connection)
+
+    def compare(self, memory: Memory) -> None:
+        """Raise ``WentBackError`` where the ledger has less than is remembered of it, or somebody noticed so before."""
+        with noticing(self, memory), self.transaction() as connection:
+            memory.compare(connection)
 
     def is_sliced(self, run_id: str) -> bool:
         """Whether each task of the run serves a slice of orders. Raises ``LedgerError`` for a run never planned."""

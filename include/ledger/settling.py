@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from include.ledger.intents import Intent, keep_lost_links, lost_intents
 from include.ledger.moves import Move, assign_spares, write_moves
 from include.ledger.pace import pause_calls
 from include.ledger.raw_answers import erase_answers
@@ -103,14 +104,22 @@ class _NewPassport:
         return None if self.link.passport is PassportState.SPARE else self.call.order_key
 
 
-def settle(connection: Connection, readings: Mapping[int, Reading]) -> list[Settled]:
+def settle(
+    connection: Connection, readings: Mapping[int, Reading], intents: Mapping[int, Intent] | None = None
+) -> list[Settled]:
     """Write what answers mean, by attempt, and erase the raw ones that were read.
 
     Settling twice is settling once: a call that was settled before is left out of what comes back. The order's next
     state is that of ``transitions.py``, unless the order has moved on. The caller ends the transaction.
+
+    ``intents`` are those of the calls, by attempt, as far as the caller knows them. A call whose intent the ledger lost
+    is left out of what comes back; its passport is kept.
     """
-    attempts = {"attempt_ids": list(readings)}
     _copy_links(connection, readings)
+    if lost := lost_intents(connection, intents or {}):
+        keep_lost_links(connection, lost.values())
+        readings = {attempt_id: reading for attempt_id, reading in readings.items() if attempt_id not in lost}
+    attempts = {"attempt_ids": list(readings)}
     tags = {tag.tag: tag for tag in read_rows(connection, _Tag, sql("share_answered_tags"), attempts)}
     orders = {order.order_key: order for order in read_rows(connection, _Order, sql("lock_answered"), attempts)}
     found = read_rows(connection, _Call, sql("answered_calls"), attempts)

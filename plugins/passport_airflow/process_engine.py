@@ -12,6 +12,7 @@ from include.nmp.connection import NmpConnection
 from include.reserving import HOLD_SECONDS, EngineSettings, ReservingEngine
 from include.settings import settings
 from passport_airflow.connections import PostgresDatabase, warehouse
+from passport_airflow.grant_memory import memory_of
 from passport_airflow.nmp_hook import NmpHook
 
 CONNECTIONS_HOLD_SECONDS = 5.0
@@ -33,6 +34,8 @@ class ProcessEngine(ReservingEngine):
         from include.nmp.client import NmpClient  # imports requests, which parsing a DAG file does not need
 
         chosen = settings()
+        self._lookups = RunLedger(connections.warehouse)
+        memory = memory_of(self._lookups)
         super().__init__(
             connections.warehouse,
             NmpClient(connections.nmp, pool_size=chosen.concurrency),
@@ -43,8 +46,8 @@ class ProcessEngine(ReservingEngine):
                 lease_seconds=chosen.lease_seconds,
                 calls_per_second=chosen.calls_per_second,
             ),
+            memory,
         )
-        self._lookups = RunLedger(connections.warehouse)
         self._looking_up = threading.Lock()
 
     def orders_of_task(self, run_id: str, map_index: int) -> tuple[bool, list[str]]:
@@ -68,8 +71,9 @@ _read: tuple[float, Connections] | None = None
 def process_engine() -> ProcessEngine:
     """Give the engine of this process; a new one after a connection was changed, while the old one settles its calls.
 
-    Reads Airflow's connections, so it blocks. Raises ``AirflowFailException`` or ``NmpConfigurationError`` for a
-    connection that is missing or wrong.
+    Reads Airflow's connections and what it remembers of the ledger, so it blocks. Raises ``AirflowFailException`` or
+    ``NmpConfigurationError`` for a connection that is missing or wrong, ``SafeDatabaseError`` for a ledger that cannot
+    be read.
     """
     global _current  # one engine to a process is the point
     connections = _connections()

@@ -60,8 +60,8 @@ class ReserveTrigger(BaseTrigger):
     async def _orders(self, run_id: str, map_index: int) -> tuple[ProcessEngine, tuple[bool, list[str]]]:
         """Give the engine and this task's orders; waits while the ledger cannot be reached."""
         while True:
-            engine = await asyncio.to_thread(process_engine)
             try:
+                engine = await asyncio.to_thread(process_engine)
                 return engine, await asyncio.to_thread(engine.orders_of_task, run_id, map_index)
             except SafeDatabaseError as error:
                 if not error.transient:

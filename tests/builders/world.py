@@ -11,7 +11,8 @@ import psycopg
 
 from include.campaigns import OnUnknown
 from include.ledger.calls import CallLedger
-from include.ledger.granting import Caller, Grant, Intent, Refusal
+from include.ledger.granting import Caller, Grant, Refusal
+from include.ledger.intents import Intent
 from include.ledger.run_starts import RunStart
 from include.ledger.runs import RunLedger, RunPlan
 from include.ledger.session import LedgerSession

@@ -37,6 +37,7 @@ from local.stack import Ports
 from sandbox.checker import Report, check
 from sandbox.faults import Fault, FaultRule
 from sandbox.server import SandboxControl, SandboxServer
+from tests.builders.backup import backup_of
 from tests.builders.world import World, a_link, attempt_of, empty, order, plan, world
 from tests.databases import Database
 
@@ -958,3 +959,36 @@ def test_no_link_stands_in_what_an_engine_logs(shop: Shop, caplog: pytest.LogCap
         assert link.rpartition(",")[2] not in caplog.text
     assert "https://" not in caplog.text
     assert repr(a_link("1")).count("secret") == 0
+
+
+def test_an_engine_that_lives_through_a_restore_makes_no_further_call_and_keeps_what_it_receives(
+    postgres: EmbeddedPostgres, warehouse: str, sandbox: SandboxServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    with world(warehouse) as here:
+        before = Shop(here, sandbox)
+        run = before.planned("A1", "B2", "C3", "D4")
+    with backup_of(postgres, warehouse) as backup, world(warehouse) as here:
+        shop = Shop(here, sandbox)
+        shop.control = before.control
+        gate = Gate(shop.client())
+        with shop.engine(gate, uri=Database(warehouse), call_deadline_seconds=PATIENCE, lease_seconds=60) as engine:
+            gate.open.set()
+            assert [each.result for each in engine.reserve_all(run, ["A1", "B2"])] == [V.SERVED, V.SERVED]
+            gate.open.clear()
+            gate.answered.clear()
+            [late] = engine.submit(run, ["C3"])
+            assert gate.answered.wait(PATIENCE)
+            backup.put_back()
+            calls = len(shop.history())
+            gate.open.set()  # the answer of C3 meets a ledger that has no such call
+            assert late.result(PATIENCE).result is V.FAILED
+            refused = engine.reserve_all(run, ["A1", "B2", "D4"])
+        assert len(shop.history()) == calls == 3
+    assert {each.result for each in refused} == {V.FAILED}
+    assert all("the warehouse went back in time" in (each.reason or "") for each in refused)
+    with world(warehouse) as restored:
+        assert restored.one("select count(*) from passport_ops.attempt") == 0
+        [[certificate, state, order_key]] = restored.passports()
+        assert (state, order_key) == ("ended", "C3")
+        assert certificate in {entry["certificate_id"] for entry in shop.history()}
+        assert restored.answers_left() == 0

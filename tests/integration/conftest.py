@@ -125,6 +125,11 @@ class Running:
         with self.stack.warehouse() as connection:
             return connection.execute(query, parameters).fetchall()
 
+    def do(self, statement: str) -> None:
+        """Change something in the warehouse."""
+        with self.stack.warehouse() as connection:
+            connection.execute(statement)
+
     def published(self, day: date) -> int:
         """How many live links are published for a day."""
         query = "select count(link) from passport.links where business_day = %s and state = 'reserved'"

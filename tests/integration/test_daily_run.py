@@ -72,6 +72,25 @@ def test_a_day_that_was_served_costs_nothing_when_run_again(running: Running) ->
     assert running.given_out() == before
 
 
+def test_the_end_of_a_run_remembers_the_ledgers_count_and_a_ledger_with_less_is_asked_for_nothing(
+    running: Running,
+) -> None:
+    [(warehouse_id, grants)] = running.ask("select warehouse_id, grants from passport_ops.gate")
+    path = f"/variables/passport_links_grants_{warehouse_id}"
+    remembered = running.stack.api.get(path)["value"]
+    assert 17 <= int(remembered) <= grants
+    more = {"key": path.rpartition("/")[2], "value": str(grants + 3)}
+    running.stack.api.call("PATCH", path, json=more)
+    before = running.given_out()
+    try:
+        run_id = running.run_day(running.day(1), expect="failed")
+    finally:
+        running.stack.api.call("PATCH", path, json={**more, "value": remembered})
+        running.do("update passport_ops.gate set went_back_at = null, remembered = null")
+    assert f"it counts {grants} grants, and {grants + 3} were seen" in running.whole_log(run_id, "extract_orders")
+    assert running.given_out() == before
+
+
 def test_a_paused_reset_fails_no_daily_run_and_the_log_says_what_to_unpause(running: Running) -> None:
     running.stack.api.pause(RESET)
     try:

@@ -14,7 +14,7 @@ from include.campaigns import Campaign
 from include.claims.syncing import apply_claims
 from include.ledger import granting, settling
 from include.ledger.calls import CallLedger
-from include.ledger.granting import Intent
+from include.ledger.intents import Intent
 from include.ledger.run_starts import RunStart
 from include.ledger.states import ReservationState
 from include.ledger.transitions import Answered, Step, settle_link

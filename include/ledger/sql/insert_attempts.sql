@@ -15,4 +15,4 @@ select
 from
     unnest(%(order_keys)s::text[], %(tags)s::text[], %(epochs)s::integer[], %(fences)s::bigint[])
         as wanted (order_key, tag, epoch, fence)
-returning attempt_id, order_key;
+returning attempt_id, intent_id, order_key;

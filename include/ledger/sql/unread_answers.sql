@@ -3,7 +3,7 @@ select
     call.order_key,
     call.attempt_id
 from passport_ops.answer as unread
-inner join passport_ops.attempt as call on unread.attempt_id = call.attempt_id
+inner join passport_ops.attempt as call on unread.attempt_id = call.attempt_id and unread.intent_id = call.intent_id
 where
     (%(order_keys)s::text[] is null or call.order_key = any(%(order_keys)s::text[]))
     and (call.outcome is null or call.outcome = 'unknown')

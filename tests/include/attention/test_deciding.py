@@ -38,7 +38,13 @@ def decisions(rows: LedgerRows) -> int:
 def keep_answer(rows: LedgerRows, key: str) -> None:
     """Add an unreadable answer of a call for the order."""
     attempt_id = rows.attempt(key, "gift", fence=0, lease=-MINUTE, outcome="unreadable")
-    rows.do("insert into passport_ops.answer (attempt_id, status, body) values (%s, 200, 'rubbish')", attempt_id)
+    rows.do(
+        """
+        insert into passport_ops.answer (attempt_id, intent_id, status, body)
+        select attempt_id, intent_id, 200, 'rubbish' from passport_ops.attempt where attempt_id = %s
+        """,
+        attempt_id,
+    )
 
 
 def decide(rows: LedgerRows, action: Action, *keys: str, reason: str = "looked up", **fields: object) -> str:

@@ -26,7 +26,7 @@ from include.attention.deciding import DECIDED_FROM, resolve
 from include.attention.kinds import Action
 from include.claims.syncing import apply_claims
 from include.ledger.calls import CallLedger
-from include.ledger.granting import Intent
+from include.ledger.intents import Intent
 from include.ledger.run_starts import RunStart
 from include.ledger.states import ReservationState
 from include.ledger.transitions import Step

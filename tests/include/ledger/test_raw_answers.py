@@ -6,7 +6,7 @@ import pytest
 
 from include.attention.deciding import resolve
 from include.attention.kinds import Action
-from include.ledger.granting import Intent
+from include.ledger.intents import Intent
 from include.ledger.leases import lapse_calls_of_tag
 from include.ledger.run_starts import RunStart
 from include.ledger.states import ReservationState

@@ -150,7 +150,6 @@ def test_tables_with_links_have_no_check_and_no_not_null_beyond_their_key(wareho
         """,
     ) == [
         ("passport.links", "n", "NOT NULL order_key"),
-        ("passport_ops.answer", "n", "NOT NULL attempt_id"),
         ("passport_ops.passport", "n", "NOT NULL passport_id"),
     ]
 
