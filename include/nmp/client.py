@@ -6,19 +6,20 @@ count-nfts-by-tags and get-nfts-list-by-tags (claims), make-your-certificate-cla
 
 import re
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from requests import Request
 
 from include.nmp.answers import BODY_LIMIT, CallFailure, RawAnswer, parsed_json, read_answer, why_no_answer, why_refused
+from include.nmp.claims_list import ClaimsListParser, NotAListError
 from include.nmp.connection import NmpConnection
 from include.nmp.errors import NmpError, NmpNotReachedError, NmpRefusedError, NmpUncertainError, NmpUnreadableError
-from include.nmp.wire import Wire
-
-LISTING_LIMIT = 64 * 1024 * 1024
-"""Bytes of a list of claimed certificates, which comes in one piece: some five million ids."""
+from include.nmp.wire import Stream, Wire
 
 LISTING_SECONDS = 120.0
 """Total time of a call that is not a reservation; the NMP goes through whole tags for them."""
@@ -68,28 +69,45 @@ class NmpClient:
         """
         return self._call("GET", "/dispenser/distribution/reserveOne", deadline, tag=tag, format="linkObject")
 
-    def reset_all(self, tag: str) -> int:
+    def reset_all(self, tag: str, *, seconds: float | None = None) -> int:
         """Take back what is reserved and unclaimed under a tag: ``GET /dispenser/distribution/resetAll``.
 
-        Gives the NMP's count, which may be lower than the number of reserved passports; 0 also for a tag that does not
-        exist. Raises NmpError; if it is ``possibly_done``, the reset may have happened.
+        ``seconds`` limits the whole call, silence included; unset, silence ends it at the read timeout. Gives the NMP's
+        count, which may be lower than the number of reserved passports; 0 also for a tag that does not exist. Raises
+        NmpError; if it is ``possibly_done``, the reset may have happened.
         """
         what = f"the reset of tag {tag!r}"
-        deadline = time.monotonic() + LISTING_SECONDS
-        raw = self._call("GET", "/dispenser/distribution/resetAll", deadline, tag=tag)
+        deadline = time.monotonic() + (LISTING_SECONDS if seconds is None else seconds)
+        raw = self._call("GET", "/dispenser/distribution/resetAll", deadline, tag=tag, read_timeout=seconds)
         return _count(self._answered(raw, what), what)
 
-    def claimed_certificates(self, tag: str) -> set[str]:
-        """Give the ids of all passports ever claimed under a tag: ``POST /certificate/getListOfSmartAssetsIdByTags``.
+    @contextmanager
+    def listed_claims(self, tag: str, *, seconds: float) -> Iterator["ListedClaims"]:
+        """Read which passports were ever claimed under a tag: ``POST /certificate/getListOfSmartAssetsIdByTags``.
 
-        An unknown tag gives an empty set. Raises NmpError.
+        Gives the ids as they come, in constant memory; an unknown tag has none. ``seconds`` limits the whole call, with
+        the reading, however silent the NMP is. Raises NmpError if there is no answer to read or it is not such a list.
         """
         what = f"the list of claimed passports of tag {tag!r}"
-        result = self._claims("/certificate/getListOfSmartAssetsIdByTags", tag, what)
-        ids = result.get("smartAssetsId") if isinstance(result, dict) else None
-        if not isinstance(ids, list) or not all(isinstance(value, str) and _NUMBER.fullmatch(value) for value in ids):
-            raise _unreadable(what)
-        return set(ids)
+        path = "/certificate/getListOfSmartAssetsIdByTags"
+        request = self._request("POST", path, {}, _which_claims(tag))
+        with self._wire.stream(request, time.monotonic() + seconds, read_timeout=seconds) as stream:
+            if stream.answer.status != 200:
+                raise self._error(stream.answer, what)
+            yield ListedClaims(stream, what)
+
+    def claimed_certificates(self, tag: str) -> set[str]:
+        """Give the ids of all passports ever claimed under a tag, as `listed_claims`, but all or none.
+
+        Raises NmpError.
+        """
+        with self.listed_claims(tag, seconds=LISTING_SECONDS) as listed:
+            claimed = set(listed)
+        if listed.why_cut is not None:
+            host = self.connection.host
+            message = f"the list of claimed passports of tag {tag!r} at the NMP {host} was cut: {listed.why_cut}"
+            raise NmpUncertainError(message)
+        return claimed
 
     def claimed_count(self, tag: str) -> int:
         """Count the passports ever claimed under a tag: ``POST /certificate/getCountOfSmartAssetsIdByTags``.
@@ -97,7 +115,10 @@ class NmpClient:
         An unknown tag gives 0. Raises NmpError.
         """
         what = f"the count of claimed passports of tag {tag!r}"
-        return _count(self._claims("/certificate/getCountOfSmartAssetsIdByTags", tag, what), what)
+        path = "/certificate/getCountOfSmartAssetsIdByTags"
+        raw = self._call("POST", path, time.monotonic() + LISTING_SECONDS, body=_which_claims(tag))
+        answer = self._answered(raw, what)
+        return _count(answer.get("result") if isinstance(answer, dict) else None, what)
 
     def replace_link(self, certificate_id: str) -> NewLink:
         """End the link of one passport by giving it another: ``POST /api/createCertificateRequestOwnershipLink``.
@@ -141,13 +162,6 @@ class NmpClient:
         """Close the connections that are kept for the next call."""
         self._wire.close()
 
-    def _claims(self, path: str, tag: str, what: str) -> Any:
-        _checked_tag(tag)
-        body = {"tags": [tag], "tagRule": "and", "uniqueOwner": True}
-        raw = self._call("POST", path, time.monotonic() + LISTING_SECONDS, body=body, limit=LISTING_LIMIT)
-        answer = self._answered(raw, what)
-        return answer.get("result") if isinstance(answer, dict) else None
-
     def _answered(self, raw: RawAnswer, what: str) -> Any:
         """Give the JSON of a 200, with numbers as strings; raises NmpError for any other answer."""
         if raw.status != 200:
@@ -177,10 +191,14 @@ class NmpClient:
         *,
         tag: str | None = None,
         body: object = None,
-        limit: int = BODY_LIMIT,
+        read_timeout: float | None = None,
         **params: str,
     ) -> RawAnswer:
         query = params if tag is None else {"tags": _checked_tag(tag), **params}
+        request = self._request(method, path, query, body)
+        return self._wire.exchange(request, deadline, BODY_LIMIT, read_timeout=read_timeout)
+
+    def _request(self, method: str, path: str, query: dict[str, str], body: object) -> Request:
         headers = {
             "x-api-key": self.connection.api_key,
             "Accept": "application/json, text/plain;q=0.9, */*;q=0.1",
@@ -188,8 +206,54 @@ class NmpClient:
             "Cache-Control": "no-store",
             "User-Agent": "passport-links",
         }
-        url = self.connection.base_url + path
-        return self._wire.exchange(Request(method, url, headers=headers, params=query, json=body), deadline, limit)
+        return Request(method, self.connection.base_url + path, headers=headers, params=query, json=body)
+
+
+class ListedClaims:
+    """The ids of one tag's claimed passports while they come; iterate over it once.
+
+    Every id that it gives was claimed. Only when it is ``complete`` were the others not.
+    """
+
+    def __init__(self, stream: Stream, what: str) -> None:
+        self._stream = stream
+        self._what = what
+        self._parser = ClaimsListParser()
+
+    @property
+    def complete(self) -> bool:
+        """Whether the closing bracket of the list was seen."""
+        return self._parser.complete
+
+    @property
+    def why_cut(self) -> str | None:
+        """Why the closing bracket did not come, for a person; None if it came."""
+        if self.complete:
+            return None
+        answer = self._stream.answer
+        return why_no_answer(replace(answer, failure=answer.failure or CallFailure.TRUNCATED))
+
+    def __iter__(self) -> Iterator[str]:
+        """Give one id after the other, as `batches`."""
+        return chain.from_iterable(self.batches())
+
+    def batches(self) -> Iterator[list[str]]:
+        """Give the ids as text, some thousands at once at most, in the NMP's order.
+
+        Ends early, without an error, where the list is cut; an id that is cut is left out. Raises NmpUnreadableError
+        where it is no list of ids.
+        """
+        try:
+            for piece in self._stream.pieces():
+                yield self._parser.feed(piece)
+                if self.complete:
+                    return
+        except NotAListError:
+            raise _unreadable(self._what) from None
+
+
+def _which_claims(tag: str) -> dict[str, object]:
+    return {"tags": [_checked_tag(tag)], "tagRule": "and", "uniqueOwner": True}
 
 
 def _checked_tag(tag: str) -> str:

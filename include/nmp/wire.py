@@ -32,6 +32,9 @@ from urllib3.util.connection import create_connection
 from include.nmp.answers import CallFailure, RawAnswer
 from include.nmp.lookups import Lookups
 
+PIECE_LIMIT = 64 * 1024
+"""Bytes of an answer that are read at once when it is read piece by piece."""
+
 IDLE_LIMIT_SECONDS = 4.0
 """A kept connection that was idle longer is closed instead of used: servers on Node, for one, close theirs after 5 s.
 """
@@ -53,24 +56,70 @@ class Wire:
         self._lookups = Lookups()
         self._adapter = _Adapter(pool_size, _trust(ca_bundle) if encrypted else None)
 
-    def exchange(self, request: Request, deadline: float, limit: int) -> RawAnswer:
+    def exchange(
+        self, request: Request, deadline: float, limit: int, *, read_timeout: float | None = None
+    ) -> RawAnswer:
         """Send one request, once, and give what came back; raises nothing for a failure on the network.
 
         ``deadline`` is on ``time.monotonic()``, ``limit`` in bytes: of a longer body ``limit`` and one more are kept.
+        ``read_timeout`` replaces the one of the wire.
         """
-        call = _Call(deadline, self._connect_timeout, self._read_timeout, self._lookups)
+        call = self._call(deadline, read_timeout)
         prepared = request.prepare()
         try:
             with call.under_way():
                 return self._adapter.exchange(prepared, limit)
         except Exception as error:  # only `call.sent` decides what it means
-            cause = _root_cause(error)
-            failure = _failure(cause) if call.sent else CallFailure.NOT_SENT
-            return RawAnswer(None, b"", None, failure, type(cause).__name__)
+            return _failed(error, sent=call.sent)
+
+    def stream(self, request: Request, deadline: float, *, read_timeout: float | None = None) -> "Stream":
+        """Send one request, once, and give its answer to be read piece by piece; raises nothing, as `exchange`.
+
+        Use it in a ``with`` block: it closes the connection.
+        """
+        call = self._call(deadline, read_timeout)
+        prepared = request.prepare()
+        try:
+            with call.under_way():
+                body = self._adapter.begin(prepared)
+        except Exception as error:
+            return Stream(_failed(error, sent=call.sent))
+        return Stream(RawAnswer(body.status, b"", body.headers.get("Retry-After")), body)
 
     def close(self) -> None:
         """Close the connections that are kept for the next request."""
         self._adapter.close()
+
+    def _call(self, deadline: float, read_timeout: float | None) -> "_Call":
+        longest_silence = self._read_timeout if read_timeout is None else read_timeout
+        return _Call(deadline, self._connect_timeout, longest_silence, self._lookups)
+
+
+class Stream:
+    """One answer that is read piece by piece.
+
+    ``answer`` has no body; a failure of the connection while the body is read is put into it.
+    """
+
+    def __init__(self, answer: RawAnswer, body: HTTPResponse | None = None) -> None:
+        self.answer = answer
+        self._body = body
+
+    def pieces(self) -> Iterator[bytes]:
+        """Give the body in pieces of at most 64 KiB as they come, until it ends or fails; raises nothing."""
+        try:
+            while self._body is not None and (piece := self._body.read1(PIECE_LIMIT, decode_content=False)):
+                yield piece
+        except Exception as error:
+            self.answer = _failed(error, sent=True)
+
+    def __enter__(self) -> "Stream":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._body is not None:
+            self._body.close()
+            self._body.release_conn()
 
 
 class DeadlinePassedError(Exception):
@@ -258,10 +307,15 @@ class _Adapter(HTTPAdapter):
     def cert_verify(self, *args: Any, **kwargs: Any) -> None:
         """Do nothing: the one TLS context of the pool verifies, and loading one per call is slow; requests calls it."""
 
-    def exchange(self, request: PreparedRequest, limit: int) -> RawAnswer:
-        """Send a request and read its answer; raises what requests, urllib3 and the socket raise."""
+    def begin(self, request: PreparedRequest) -> HTTPResponse:
+        """Send a request and give its answer, unread; raises what requests, urllib3 and the socket raise."""
         call = _CALL.get()
         answer: HTTPResponse = self.send(request, stream=True, timeout=(call.connect_timeout, call.read_timeout)).raw
+        return answer
+
+    def exchange(self, request: PreparedRequest, limit: int) -> RawAnswer:
+        """Send a request and read its answer; raises as `begin`."""
+        answer = self.begin(request)
         whole = False
         try:
             says_its_end = bool(answer.chunked) or answer.length_remaining is not None
@@ -312,6 +366,11 @@ def _root_cause(error: BaseException) -> BaseException:
     inner = [getattr(error, "reason", None), *reversed(error.args), error.__cause__]
     wrapped = next((cause for cause in inner if isinstance(cause, BaseException)), None)
     return error if wrapped is None else _root_cause(wrapped)
+
+
+def _failed(error: Exception, *, sent: bool) -> RawAnswer:
+    cause = _root_cause(error)
+    return RawAnswer(None, b"", None, _failure(cause) if sent else CallFailure.NOT_SENT, type(cause).__name__)
 
 
 def _failure(cause: BaseException) -> CallFailure:
