@@ -30,6 +30,9 @@ from pydantic_core import ErrorDetails
 from include.business_day import BadDayError, parse_day
 from include.durations import Duration, parse_duration
 
+TAG_LENGTH_LIMIT = 200
+"""Characters of a tag; no index of the ledger could hold one of thousands."""
+
 
 class CampaignFileError(ValueError):
     """The campaign file cannot be used; the message is one sentence for the person who wrote the file."""
@@ -66,6 +69,9 @@ def _clean_tag(value: str) -> str:
         raise ValueError(message)
     if not value or not value.isprintable() or re.search(r"\s", value):
         message = "must be one word without blanks; rename the tag"
+        raise ValueError(message)
+    if len(value) > TAG_LENGTH_LIMIT:
+        message = f"is longer than {TAG_LENGTH_LIMIT} characters; shorten the tag"
         raise ValueError(message)
     if re.search(r"[{}]", value.replace("{yyyy}", "").replace("{mm}", "")):
         message = "has braces other than {yyyy} and {mm}; use only these two"
@@ -160,7 +166,9 @@ class Campaign(BaseModel):
 
     def carry_until(self, carry_days: int) -> date | None:
         """Give the last day on which a run still serves an unserved order; ``None``: there is no last day."""
-        return None if self.ends_on is None else self.ends_on + timedelta(days=carry_days)
+        if self.ends_on is None or date.max - self.ends_on < timedelta(days=carry_days):
+            return None
+        return self.ends_on + timedelta(days=carry_days)
 
 
 class _CampaignFile(BaseModel):

@@ -3,15 +3,20 @@
 The rows come in chunks, so that memory does not grow with the shop, and each chunk is checked column by column.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 from functools import cache
 from typing import Any, NamedTuple
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pandas as pd
 import psycopg
+from psycopg.abc import AdaptContext, Buffer
+from psycopg.adapt import Loader
 from psycopg.rows import tuple_row
+from psycopg.types.string import TextLoader
 
 from include.campaigns import Campaigns, OnUnknown
 from include.orders import CheckedOrder, ExtractionError, RejectReason
@@ -23,8 +28,11 @@ COLUMNS = (*TEXT_COLUMNS, *TIME_COLUMNS)
 
 CHUNK_ROWS = 20_000
 
-KEY_LENGTH_LIMIT = 500
-"""Characters of an order key, without blanks around it; a longer one is not taken, because no index could hold it."""
+LENGTH_LIMITS = {name: 500 if name == "order_key" else 10_000 for name in TEXT_COLUMNS}
+"""Characters of a text, without blanks around it; a longer one is not taken. No index could hold a longer order key."""
+
+TEXT_TYPES = (str, int, float, Decimal, UUID, date)
+"""What the driver may give for a text; ``bool`` is an ``int``, ``datetime`` a ``date``."""
 
 FIRST_DATED, LAST_DATED = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
 """Between these every instant has a date in every time zone."""
@@ -81,6 +89,7 @@ def extract(
     try:
         with conn.transaction(), conn.cursor("extraction", row_factory=tuple_row) as cursor:
             conn.execute(SESSION, parameters)
+            _load_carefully(cursor)
             cursor.execute(sql.encode(), parameters)
             returned = [column.name for column in cursor.description or ()]
             if lacking := [name for name in COLUMNS if returned.count(name) != 1]:
@@ -97,15 +106,118 @@ def extract(
         raise ExtractionError(message) from None
 
 
+class _CarefulLoader(Loader):
+    """Loads a value as the driver does or, where the driver cannot, as the text that the database sent.
+
+    The driver fails on times such as infinity and the year 10000, and on text that is not of the database's encoding;
+    one such value must not fail the others. Bytes that are no text become lone surrogates, which ``typed`` finds.
+    """
+
+    def __init__(self, oid: int, context: AdaptContext | None = None) -> None:
+        super().__init__(oid, context)
+        known = psycopg.adapters.get_loader(oid, self.format) or TextLoader
+        self._driver = known(oid, context)
+
+    def load(self, data: Buffer) -> Any:
+        """Load one value that is not null."""
+        try:
+            value = self._driver.load(data)
+        except (psycopg.DataError, ValueError, OverflowError):
+            value = bytes(data)
+        # A database without an encoding (SQL_ASCII) gives bytes for every text.
+        return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
+
+
+LOADED_BY_THE_DRIVER = frozenset(
+    {"int2", "int4", "int8", "oid", "float4", "float8", "numeric", "bool", "uuid", "bytea"}
+)
+"""Types of which the driver loads every value."""
+
+ANY_OTHER_TYPE = 0
+"""What the driver looks up for a type that it does not know."""
+
+
+def _load_carefully(cursor: psycopg.ServerCursor[Any]) -> None:
+    for known in psycopg.adapters.types:
+        if known.name not in LOADED_BY_THE_DRIVER:
+            cursor.adapters.register_loader(known.oid, _CarefulLoader)
+            cursor.adapters.register_loader(known.array_oid, _CarefulLoader)
+    cursor.adapters.register_loader(ANY_OTHER_TYPE, _CarefulLoader)
+
+
+class Fault(NamedTuple):
+    """Why a row cannot be taken whatever the campaigns are, and what to do about it."""
+
+    reason: RejectReason
+    detail: str
+
+
 def typed(frame: pd.DataFrame, tz: ZoneInfo) -> pd.DataFrame:
-    """Give the frame's ``COLUMNS`` one type each, whatever the database or driver gave.
+    """Give the frame's ``COLUMNS`` one type each, whatever the database or driver gave, and a column ``fault``.
 
     Ids, references and products become text without blanks around it. Times become datetimes in UTC; those without an
-    offset are read in ``tz``. What is missing, blank or cannot be read becomes ``None``.
+    offset are read in ``tz``. What is missing, blank or cannot be read becomes ``None``, and so does a text that the
+    ledger's database would refuse: ``fault`` says of its row which one and why. Otherwise ``fault`` is ``None``.
     """
-    texts = {name: [str(value).strip() or None for value in _present(frame[name])] for name in TEXT_COLUMNS}
+    faults: list[Fault | None] = [None] * len(frame)
+    texts = {name: _texts(name, frame[name], faults) for name in TEXT_COLUMNS}
     times = {name: [_instant(value, tz) for value in frame[name]] for name in TIME_COLUMNS}
-    return pd.DataFrame({**texts, **times}, dtype=object)
+    return pd.DataFrame({**texts, **times, "fault": faults}, dtype=object)
+
+
+def _texts(name: str, values: Iterable[Any], faults: list[Fault | None]) -> list[str | None]:
+    """Give a column's texts; each one that cannot be used is ``None``, and ``faults`` gets its row's first fault."""
+    texts: list[str | None] = []
+    limit = LENGTH_LIMITS[name]
+    for place, value in enumerate(values):
+        text = value.strip() if isinstance(value, str) else _as_text(value)
+        if text is None or "\0" in text or (not text.isascii() and _is_broken(text)):
+            faults[place] = faults[place] or _invalid(name, value)
+            text = None
+        elif len(text) > limit:
+            detail = f"its {name} is longer than {limit} characters{_beginning(name, text)}; give it a shorter one"
+            faults[place] = faults[place] or Fault(RejectReason.VALUE_TOO_LONG, detail)
+            text = None
+        elif not text and name == "order_key":
+            faults[place] = Fault(RejectReason.MISSING_KEY, "the row has no order key; give the order an id")
+        texts.append(text or None)
+    return texts
+
+
+def _as_text(value: Any) -> str | None:
+    """Give the text of a value that is none itself, blank for one that is missing; ``None`` if it cannot be a text."""
+    if value is None or value is pd.NA or value is pd.NaT:
+        return ""
+    if not isinstance(value, TEXT_TYPES):
+        return None
+    if isinstance(value, float | Decimal) and not (number := Decimal(value)).is_finite():
+        return "" if number.is_nan() else None
+    try:
+        return str(value).strip()
+    except ValueError:  # a whole number of thousands of digits
+        return None
+
+
+def _is_broken(text: str) -> bool:
+    """Say whether a text holds half a character, so that it has no bytes in UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def _invalid(name: str, value: Any) -> Fault:
+    if isinstance(value, str):
+        wrong = f"holds a NUL or bytes that are no text{_beginning(name, value)}; correct it in the shop"
+    else:
+        wrong = f"is of type {type(value).__name__}, or no number; cast it to text in the extraction SQL"
+    return Fault(RejectReason.INVALID_VALUE, f"its {name} {wrong}")
+
+
+def _beginning(name: str, text: str) -> str:
+    """Give how the text of an id begins, so that a person finds it; a customer is not named."""
+    return f": {text[:50]!a}…" if name in ("order_key", "order_id") else ""
 
 
 def check(
@@ -118,15 +230,15 @@ def check(
     """
 
     @cache  # once per kind of order, not once per order: a day may have 100,000
-    def decide(key_fault: RejectReason | None, product: str | None, day: date | None) -> _Decision:
-        return _decide(campaigns, carry_days, key_fault=key_fault, product=product, day=day)
+    def decide(product: str | None, day: date | None) -> _Decision:
+        return _decide(campaigns, carry_days, product=product, day=day)
 
     days = _days(frame["paid_at"], tz)
     numbers = range(first_row, first_row + len(frame))
     fields = zip(numbers, *(frame[name] for name in COLUMNS), days, strict=True)
-    decisions = map(decide, map(_key_fault, frame["order_key"]), frame["product"], days)
-    for known, decision in zip(fields, decisions, strict=True):
-        yield CheckedOrder._make(known + decision)
+    decisions = map(decide, frame["product"], days)
+    for known, decision, fault in zip(fields, decisions, frame["fault"], strict=True):
+        yield CheckedOrder._make(known + (_Decision(reason=fault.reason, detail=fault.detail) if fault else decision))
 
 
 class _Decision(NamedTuple):
@@ -141,23 +253,7 @@ class _Decision(NamedTuple):
     detail: str | None = None
 
 
-_KEY_WORDS = {
-    RejectReason.MISSING_KEY: "the row has no order key; give the order an id",
-    RejectReason.KEY_TOO_LONG: f"its key is longer than {KEY_LENGTH_LIMIT} characters; give the order a shorter one",
-}
-
-
-def _key_fault(order_key: str | None) -> RejectReason | None:
-    if order_key is None:
-        return RejectReason.MISSING_KEY
-    return RejectReason.KEY_TOO_LONG if len(order_key) > KEY_LENGTH_LIMIT else None
-
-
-def _decide(
-    campaigns: Campaigns, carry_days: int, *, key_fault: RejectReason | None, product: str | None, day: date | None
-) -> _Decision:
-    if key_fault is not None:
-        return _Decision(reason=key_fault, detail=_KEY_WORDS[key_fault])
+def _decide(campaigns: Campaigns, carry_days: int, *, product: str | None, day: date | None) -> _Decision:
     if day is None:
         return _Decision(
             reason=RejectReason.UNPARSABLE_TIME,
@@ -183,18 +279,13 @@ def _decide(
     )
 
 
-def _present(column: "pd.Series[Any]") -> "pd.Series[Any]":
-    """Give a blank text for what is missing: ``None``, ``NaN`` and pandas' own marks."""
-    return column.where(column.notna(), "")
-
-
 def _instant(value: Any, tz: ZoneInfo) -> datetime | None:
     moment: Any = value if isinstance(value, datetime) else _moment(value)
     if moment is None or moment is pd.NaT:  # NaT is a datetime too
         return None
     try:
         instant = (moment if moment.tzinfo else moment.replace(tzinfo=tz)).astimezone(UTC)
-    except OverflowError:  # the first or last hours that datetime knows
+    except (OverflowError, ValueError):  # the first or last hours that datetime knows
         return None
     return instant if FIRST_DATED <= instant < LAST_DATED else None
 

@@ -18,7 +18,8 @@ class RejectReason(StrEnum):
     """Why a row of the extraction is not taken."""
 
     MISSING_KEY = "missing_key"
-    KEY_TOO_LONG = "key_too_long"
+    VALUE_TOO_LONG = "value_too_long"
+    INVALID_VALUE = "invalid_value"
     UNPARSABLE_TIME = "unparsable_time"
     DUPLICATE_KEY = "duplicate_key"  # found by the ledger's mark_duplicates.sql: it takes all rows to know
     MISSING_PRODUCT = "missing_product"
@@ -28,7 +29,8 @@ class RejectReason(StrEnum):
 class CheckedOrder(NamedTuple):
     """One row of the extraction, checked. Times are in UTC, the business day is in the shop's time zone.
 
-    ``row_number`` counts the rows of the extraction from 1. A row that can be taken has a campaign and all that follows
+    ``row_number`` counts the rows of the extraction from 1. A value that the database would refuse is ``None``, so an
+    ``order_key`` is one that can be used. A row that can be taken has a campaign and all that follows
     from it; any other has a ``reason`` and, as ``detail``, what to do about it.
     """
 

@@ -70,6 +70,7 @@ def test_orders_carry_over_until_some_days_after_the_last_or_for_ever(tmp_path: 
     bags, rest = campaigns.listed
     assert bags.carry_until(14) == date(2026, 12, 14)
     assert rest.carry_until(14) is None
+    assert rest.model_copy(update={"ends_on": date(9999, 12, 31)}).carry_until(14) is None
 
 
 @pytest.mark.parametrize(
@@ -110,6 +111,7 @@ STAR = 'products: "*"'
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
+        ({"tag": "t" * 201}, f"tag '{'t' * 76}... is longer than 200 characters; shorten the tag"),
         ({"tag": '"a,b"'}, "tag 'a,b' holds a comma, which the NMP reads as two tags; rename the tag"),
         ({"tag": '"a b"'}, "tag 'a b' must be one word without blanks; rename the tag"),
         ({"tag": '"a\u200bb"'}, "tag 'a\\u200bb' must be one word without blanks; rename the tag"),

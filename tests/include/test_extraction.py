@@ -16,6 +16,7 @@ from include.campaigns import Campaign, Campaigns, OnUnknown
 from include.extraction import COLUMNS, check, extract, read_orders, typed
 from include.orders import CheckedOrder, ExtractionError, RejectReason
 from include.settings import Settings
+from local.postgres import EmbeddedPostgres
 from local.source_table import SourceOrder, append
 
 PARIS = ZoneInfo("Europe/Paris")
@@ -175,6 +176,50 @@ def test_infinite_times_of_a_typed_column_are_reported_not_fatal(orders_db: Conn
           ('good', 'c', 'Tote', 'paid', '-infinity', '{DAY} 12:00:00+01')""".encode()
     )
     assert keys(orders_db, DAY) == ["good", "ancient", "never"]
+
+
+def test_values_that_the_driver_cannot_load_are_named_not_fatal(orders_db: Connection) -> None:
+    times = {
+        "timestamptz": ["infinity", "-infinity", "0044-03-15 12:00:00 BC", "10000-01-01", "294276-12-31"],
+        "timestamp": ["infinity", "-infinity", "0044-03-15 12:00:00 BC", "10000-01-01"],
+        "date": ["infinity", "-infinity", "0044-03-15 BC", "10000-01-01"],
+        "time": ["24:00"],
+        "timetz": ["24:00+01"],
+        "interval": ["infinity", "178000000 years"],
+        "numeric": ["NaN", "infinity"],
+        "timestamptz[]": ["{infinity}"],
+        "tstzrange": ["[infinity,)"],
+        "bytea": ["\\x00ff"],
+        "jsonb": ["[1]"],
+    }
+    for kind, texts in times.items():
+        for text in texts:
+            sql = f"""
+                select 'odd' as order_key, null as order_id, null as customer_ref, 'Tote' as product,
+                       null as ordered_at, '{text}'::{kind} as paid_at
+                union all select 'good', null, null, 'Tote', null, null
+            """
+            orders_db.rollback()
+            assert [row.reason for row in read(orders_db, sql=sql)] == [RejectReason.UNPARSABLE_TIME] * 2, (kind, text)
+
+
+def test_a_text_that_is_no_text_is_named_not_fatal(postgres: EmbeddedPostgres) -> None:
+    with psycopg.connect(postgres.uri("postgres"), autocommit=True) as conn:
+        conn.execute("create database odd_bytes encoding 'SQL_ASCII' locale 'C' template template0")
+    try:
+        with psycopg.connect(postgres.uri("odd_bytes")) as conn:
+            sql = f"""
+                select key as order_key, key as order_id, null as customer_ref, 'Tote' as product, null as ordered_at,
+                       '{DAY}' as paid_at
+                from (values (E'caf\\xe9'), (E'caf\\xc3\\xa9')) as rows (key)
+            """
+            assert [(row.order_key, row.reason) for row in read(conn, sql=sql)] == [
+                (None, RejectReason.INVALID_VALUE),
+                ("café", None),
+            ]
+    finally:
+        with psycopg.connect(postgres.uri("postgres"), autocommit=True) as conn:
+            conn.execute("drop database odd_bytes")
 
 
 UNREADABLE = [
@@ -407,13 +452,41 @@ def test_a_row_without_a_key_is_named() -> None:
     assert found[0].detail == "the row has no order key; give the order an id"
 
 
-def test_a_key_of_more_than_500_characters_is_named() -> None:
+def test_a_key_of_more_than_500_characters_is_named_and_no_key_any_more() -> None:
     found = checked(
         campaigns(campaign("all")), *({"order_key": key} for key in ("é" * 500, "k" * 501, f" {'k' * 500} "))
     )
-    assert [row.reason for row in found] == [None, RejectReason.KEY_TOO_LONG, None]
-    assert (found[1].order_key, found[1].business_day, found[1].campaign) == ("k" * 501, DAY, None)
-    assert found[1].detail == "its key is longer than 500 characters; give the order a shorter one"
+    assert [row.reason for row in found] == [None, RejectReason.VALUE_TOO_LONG, None]
+    assert (found[1].order_key, found[1].business_day, found[1].campaign) == (None, DAY, None)
+    assert found[1].detail == f"its order_key is longer than 500 characters: '{'k' * 50}'…; give it a shorter one"
+
+
+@pytest.mark.parametrize("name", ["order_key", "order_id", "customer_ref", "product"])
+@pytest.mark.parametrize(
+    ("value", "reason", "says"),
+    [
+        ("a\0b", RejectReason.INVALID_VALUE, "holds a NUL or bytes that are no text"),
+        ("caf\udce9", RejectReason.INVALID_VALUE, "holds a NUL or bytes that are no text"),
+        ("x" * 10_001, RejectReason.VALUE_TOO_LONG, "is longer than"),
+        (b"17", RejectReason.INVALID_VALUE, "is of type bytes, or no number; cast it to text in the extraction SQL"),
+        ({"id": 17}, RejectReason.INVALID_VALUE, "is of type dict, or no number"),
+        ([17], RejectReason.INVALID_VALUE, "is of type list, or no number"),
+        (timedelta(1), RejectReason.INVALID_VALUE, "is of type timedelta, or no number"),
+        (float("inf"), RejectReason.INVALID_VALUE, "is of type float, or no number"),
+        (Decimal("-Infinity"), RejectReason.INVALID_VALUE, "is of type Decimal, or no number"),
+        (10**5000, RejectReason.INVALID_VALUE, "is of type int, or no number"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_value_that_the_ledger_would_refuse_is_named_and_the_rest_goes_on(
+    name: str, value: object, reason: RejectReason, says: str
+) -> None:
+    found = checked(campaigns(campaign("all")), {"order_key": "odd", name: value}, {"order_key": "good"})
+    assert [row.reason for row in found] == [reason, None]
+    assert (found[0].detail or "").startswith(f"its {name} {says}")
+    assert getattr(found[0], name) is None
+    if name == "customer_ref":
+        assert "'" not in (found[0].detail or "")
 
 
 def test_a_missing_product_is_named_only_where_the_campaigns_need_one() -> None:

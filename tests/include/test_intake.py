@@ -23,7 +23,7 @@ from include.intake import plan_day
 from include.ledger import registering
 from include.ledger.registering import Registered
 from include.ledger.states import ReservationState
-from include.orders import CheckedOrder, ExtractionError
+from include.orders import CheckedOrder, ExtractionError, RejectReason
 from include.settings import Settings
 from local.source_table import SourceOrder, append
 from tests.builders.world import DAY, World, empty, order, plan, world
@@ -124,7 +124,7 @@ def test_a_row_that_no_campaign_takes_makes_the_later_ones_duplicates(here: Worl
 def test_rows_with_one_key_that_is_too_long_are_each_named_for_it_whatever_their_id(here: World) -> None:
     rows = [{"order_key": KEY, "order_id": KEY}, {"order_key": KEY}, {"order_key": "good"}]
     registered = register(here, checked(*rows))
-    assert [(reason, key) for _, reason, key, *_ in named(here)] == [("key_too_long", KEY)] * 2
+    assert [(reason, key) for _, reason, key, *_ in named(here)] == [("value_too_long", None)] * 2
     assert (registered.orders, registered.rejected) == ({DAY: 1}, 2)
 
 
@@ -283,6 +283,47 @@ def test_every_row_is_taken_or_named_once_however_the_extraction_is_cut(
     (registered, orders, _), cut_up = outcomes
     assert cut_up == outcomes[0]
     assert len(orders) + registered.rejected == len(rows)
+
+
+ANYTHING = st.one_of(
+    st.none(),
+    st.text(st.characters(), max_size=30),  # lone surrogates and NUL among them
+    st.sampled_from(["a", "b", KEY, "\0", "\udce9", "x" * 20_000, "infinity", f"{DAY}T10:00Z", float("nan"), 10**5000]),
+    st.binary(max_size=5),
+    st.integers(),
+    st.floats(),
+    st.decimals(),
+    st.booleans(),
+    st.uuids(),
+    st.dates(),
+    st.times(),
+    st.timedeltas(),
+    st.datetimes(timezones=st.none() | st.timezones()),
+    st.lists(st.integers(), max_size=2),
+    st.dictionaries(st.text(max_size=2), st.integers(), max_size=2),
+)
+
+
+@given(
+    rows=st.lists(st.fixed_dictionaries(dict.fromkeys(COLUMNS, ANYTHING)), max_size=12),
+    zone=st.sampled_from(["UTC", "Europe/Paris", "Pacific/Kiritimati", "America/Sao_Paulo"]),
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_row_is_taken_or_named_and_none_fails_the_others(
+    shared_warehouse: str, rows: list[dict[str, object]], zone: str
+) -> None:
+    empty(shared_warehouse)
+    good = {"order_key": "good", "order_id": None, "customer_ref": None, "product": "Tote", "ordered_at": None}
+    tz = ZoneInfo(zone)
+    with world(shared_warehouse) as here:
+        frame = pd.DataFrame([*rows, {**good, "paid_at": f"{DAY}T10:00Z"}], columns=list(COLUMNS), dtype=object)
+        registered = register(here, check(typed(frame, tz), GIFT, tz, 14))
+        assert ("good",) in {row[:1] for row in taken(here)}
+        assert len(taken(here)) + registered.rejected == len(rows) + 1
+        assert {row.reason for row in registered.first_rejected} <= set(RejectReason)
+        assert all(row.detail for row in registered.first_rejected)
+        open_rows = here.one("select coalesce(sum(open_rows), 0)::integer from passport_ops.rejected_day")
+        assert open_rows == here.one("select count(*) from passport.rejected where gone_at is null")
 
 
 def test_a_reading_that_fails_halfway_takes_nothing_in(here: World) -> None:

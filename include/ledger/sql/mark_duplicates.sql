@@ -1,5 +1,5 @@
 -- Of several rows with one key the first by paid_at, then product, is the order; the others are not taken. A row without
--- key or paid_at, or with a key that is too long, is not taken for that reason, so it makes no other row a duplicate.
+-- a usable key or time is not taken for that reason, so it makes no other row a duplicate.
 with ranked as (
     select
         row_number,
@@ -8,7 +8,7 @@ with ranked as (
             order by paid_at, product collate "C" nulls last, row_number
         ) as place
     from pg_temp.incoming_order
-    where order_key is not null and paid_at is not null and reason is distinct from 'key_too_long'
+    where order_key is not null and paid_at is not null
 )
 
 update pg_temp.incoming_order as later
