@@ -54,6 +54,7 @@ class OrderResult(StrEnum):
     NOT_WANTED = "not_wanted"  # cancelled, or closed by a person
     ATTENTION = "attention"  # held, its budget used up, or its answer helped to stop the run
     STOPPED = "stopped"  # not asked for, because the run stopped calling
+    LIMITED = "limited"  # not asked for, because the run or the day has its new links
     FAILED = "failed"  # may work when tried again
 
 
@@ -90,6 +91,8 @@ class EngineSettings:
     call_deadline_seconds: float = 30.0
     lease_seconds: float = 60.0
     calls_per_second: float | None = None
+    max_new_links_per_day: int | None = None
+    timezone: str = "UTC"
 
 
 @dataclass
@@ -171,7 +174,14 @@ class ReservingEngine:
         self._rules = rules
         self._settings = settings
         self.caller = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
-        caller = Caller(self.caller, settings.lease_seconds, settings.concurrency, settings.calls_per_second)
+        caller = Caller(
+            self.caller,
+            lease_seconds=settings.lease_seconds,
+            concurrency=settings.concurrency,
+            calls_per_second=settings.calls_per_second,
+            max_new_links_per_day=settings.max_new_links_per_day,
+            timezone=settings.timezone,
+        )
         self._ledger = CallLedger(connect, caller, memory)
         self._events: queue.SimpleQueue[_Waiting | _Call | None] = queue.SimpleQueue()
         self._run_queues: dict[RunStart, _RunQueue] = {}
@@ -543,6 +553,7 @@ _REFUSALS = {
     Step.TAG_EMPTY: OrderResult.OUT_OF_STOCK,
     Step.RESETTING: OrderResult.OUT_OF_STOCK,
     Step.STOPPED: OrderResult.STOPPED,
+    Step.LIMIT: OrderResult.LIMITED,
     Step.EXHAUSTED: OrderResult.ATTENTION,
     Step.NO_SUCH_ORDER: OrderResult.FAILED,
 }

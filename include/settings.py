@@ -47,6 +47,9 @@ class Settings(BaseSettings):
     calls_per_second: float | None = Field(
         None, gt=0, description="Calls that begin per second, over all runs and processes; empty: no limit."
     )
+    max_new_links_per_day: int | None = Field(
+        None, ge=1, description="New links per clock day in the shop's time zone, over all runs; empty: no limit."
+    )
     call_deadline_seconds: float = Field(30, gt=0, description="Total time of one call, with its whole answer.")
     lease_seconds: float = Field(60, gt=0, description="How long nobody takes over an order in a call.")
     start_in_triggerer: bool = Field(True, description="Start one-order tasks in the triggerer; false: in a worker.")
@@ -57,7 +60,7 @@ class Settings(BaseSettings):
         description="States of own-day orders without a link that fail check_run (a JSON list).",
     )
 
-    @field_validator("calls_per_second", mode="before")
+    @field_validator("calls_per_second", "max_new_links_per_day", mode="before")
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
         return None if value == "" else value

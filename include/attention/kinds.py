@@ -18,6 +18,7 @@ class AttentionKind(StrEnum):
     CLAIMED_TWICE = "claimed_twice"
     DUPLICATE = "duplicate"
     HELD = "held"
+    LIMIT_REACHED = "limit_reached"
     NEVER_ANSWERED = "never_answered"
     NOT_CARRIED = "not_carried"
     NOT_PUBLISHED = "not_published"
@@ -39,6 +40,7 @@ _OF_ORDERS = {
     AttentionKind.NOT_CARRIED: (Action.CLOSE,),
 }
 _LEAVE_BY_THEMSELVES = (
+    AttentionKind.LIMIT_REACHED,
     AttentionKind.NEVER_ANSWERED,
     AttentionKind.NOT_PUBLISHED,
     AttentionKind.RESETTING,

@@ -6,12 +6,13 @@ first of these; ``docs/lifecycle.md`` says why.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from uuid import UUID
 
 from include.ledger.going_back import Memory
 from include.ledger.intents import Intent
 from include.ledger.leases import LEASE_ENDED, lapse_attempts
+from include.ledger.limits import Limit, LimitName, NewLinks, give_back
 from include.ledger.moves import Move, assign_spares, write_moves
 from include.ledger.pace import Gate, Slots
 from include.ledger.raw_answers import unread_answers
@@ -70,13 +71,16 @@ class Caller:
     """Who asks for grants: its name in the attempts, and its settings.
 
     ``lease_seconds`` is how long nobody takes over an order that is being called for. ``concurrency`` is how many calls
-    may be under way at once, ``calls_per_second`` how many may begin, both over all runs and processes.
+    may be under way at once, ``calls_per_second`` how many may begin, and ``max_new_links_per_day`` how many may bring
+    a link on a clock day in ``timezone`` (an IANA name): all of them over all runs and processes.
     """
 
     name: str
     lease_seconds: float
     concurrency: int
     calls_per_second: float | None = None
+    max_new_links_per_day: int | None = None
+    timezone: str = "UTC"
 
 
 def grant(
@@ -90,15 +94,15 @@ def grant(
     """
     begin(connection, run)
     count = memory.compare(connection)
-    start = _start(connection, run)
+    start = _start(connection, caller, run)
     locked = read_rows(connection, _Order, sql("lock_orders"), {"order_keys": list(order_keys)})
     orders = {order.order_key: order for order in locked}
     known = _known(connection, set(order_keys) - orders.keys()) | orders.keys()
     unread = _unread_answers(connection, orders)
     if _lapse(connection, orders, unread):  # they count, and may have stopped the run
-        start = _start(connection, run)
+        start = _start(connection, caller, run)
     calls_free = min(slots, caller.concurrency - start.calls)
-    decisions = _Decisions(connection, run, start, orders, Slots(start.gate, caller.calls_per_second), calls_free)
+    decisions = _Decisions(connection, caller, run, start, orders, calls_free=calls_free)
     refusals: list[Refusal] = []
     for key in order_keys:
         if key not in known:
@@ -108,7 +112,7 @@ def grant(
             refusals.append(Refusal(key, Step.WAIT, ReservationState.PENDING))
         elif refusal := decisions.decide(orders[key]):
             refusals.append(refusal)
-    intents = decisions.write(caller)
+    intents = decisions.write()
     return Grant(count.warehouse_id, count.grants + decisions.granted, intents, refusals, sorted(unread.values()))
 
 
@@ -127,6 +131,7 @@ def disown(connection: Connection, caller: Caller, under_way: Sequence[int], mem
         sql("free_orders"),
         {"order_keys": [order.order_key for order in freed], "fences": [order.fence for order in freed]},
     )
+    give_back(connection, [(order.run_id, order.clock_day) for order in freed])
     return len(freed)
 
 
@@ -134,6 +139,8 @@ def disown(connection: Connection, caller: Caller, under_way: Sequence[int], mem
 class _Freed:
     order_key: str
     fence: int
+    run_id: str
+    clock_day: date | None
 
 
 @dataclass(frozen=True)
@@ -150,10 +157,24 @@ class _Start:
     read_at: datetime
     next_call_at: datetime | None
     paused_until: datetime | None
+    max_new_links: int | None
+    clock_day: date
+    links_of_run: int
+    links_of_day: int
 
     @property
     def gate(self) -> Gate:
         return Gate(self.began_at, self.read_at, self.next_call_at, self.paused_until)
+
+    def limits(self, max_new_links_per_day: int | None) -> list[Limit]:
+        return [
+            Limit(name, most, links)
+            for name, most, links in (
+                (LimitName.RUN, self.max_new_links, self.links_of_run),
+                (LimitName.DAY, max_new_links_per_day, self.links_of_day),
+            )
+            if most is not None
+        ]
 
 
 @dataclass
@@ -233,8 +254,8 @@ class _WantedCall:
     wait: float
 
 
-def _start(connection: Connection, run: RunStart) -> _Start:
-    found = read_rows(connection, _Start, sql("run_start"), run.key)
+def _start(connection: Connection, caller: Caller, run: RunStart) -> _Start:
+    found = read_rows(connection, _Start, sql("run_start"), {**run.key, "timezone": caller.timezone})
     if not found:
         raise NeverPlannedError(run.run_id)
     return found[0]
@@ -278,17 +299,21 @@ class _Decisions:
     def __init__(
         self,
         connection: Connection,
+        caller: Caller,
         run: RunStart,
         start: _Start,
         orders: dict[str, _Order],
-        slots: Slots,
+        *,
         calls_free: int,
     ) -> None:
         self._connection = connection
+        self._caller = caller
         self._run = run
         self._start = start
-        self._slots = slots
-        self._calls_free = min(calls_free, slots.free())
+        self._slots = Slots(start.gate, caller.calls_per_second)
+        self._calls_free = min(calls_free, self._slots.free())
+        self._new_links = NewLinks(run, start.clock_day, start.limits(caller.max_new_links_per_day))
+        self._limit_reached = False
         self._own_calls = start.own_calls
         self._budgets = _budgets(connection, run, list(orders))
         self._tags = _tags(connection, run, sorted({order.tag for order in orders.values()}))
@@ -316,8 +341,10 @@ class _Decisions:
             tag.facts(),
             calls_free=self._calls_free,
             own_calls=self._own_calls,
+            links_free=self._new_links.free,
         )
         if step is Step.CALL:
+            self._new_links.take()
             self._calls_free, self._own_calls = self._calls_free - 1, self._own_calls + 1
             self._wanted.append(_WantedCall(order.order_key, order.tag, tag.epoch, order.fence + 1, self._slots.take()))
             self._move(order, ReservationState.CALLING, None)
@@ -327,18 +354,21 @@ class _Decisions:
             self._move(order, ReservationState.RESERVED, None, spare)
             return Refusal(order.order_key, Step.DONE, ReservationState.RESERVED)
         refusal = self._refuse(order, step)
-        if order.moved or refusal.state is not order.state:
+        waits_anew = step is Step.LIMIT and order.state is ReservationState.PENDING and order.reason != refusal.reason
+        if order.moved or refusal.state is not order.state or waits_anew:
             self._move(order, refusal.state, refusal.reason)
         return refusal
 
-    def write(self, caller: Caller) -> list[Intent]:
+    def write(self) -> list[Intent]:
         """Write what was decided; give the intents."""
+        if self._limit_reached:
+            self._new_links.note(self._connection)
         if self._spares:
             assign_spares(self._connection, self._spares)
         if self.granted:
             self._connection.execute(sql("count_grants"), {"granted": self.granted})
         # A call that waits for its slot keeps its whole deadline, so its lease lasts longer too.
-        lease_seconds = caller.lease_seconds + max((call.wait for call in self._wanted), default=0.0)
+        lease_seconds = self._caller.lease_seconds + max((call.wait for call in self._wanted), default=0.0)
         write_moves(self._connection, self._moves, lease_seconds=lease_seconds)
         if not self._wanted:
             return []
@@ -348,8 +378,9 @@ class _Decisions:
             sql("insert_attempts"),
             {
                 **self._run.key,
-                "caller": caller.name,
+                "caller": self._caller.name,
                 "lease_seconds": lease_seconds,
+                "clock_day": self._new_links.clock_day,
                 "order_keys": [call.order_key for call in self._wanted],
                 "tags": [call.tag for call in self._wanted],
                 "epochs": [call.epoch for call in self._wanted],
@@ -381,6 +412,9 @@ class _Decisions:
             reason = f"tag {order.tag} is being reset"
         elif step is Step.STOPPED:
             reason = self._start.stop_reason
+        elif step is Step.LIMIT:
+            self._limit_reached = True
+            reason = self._new_links.reason
         elif step is Step.EXHAUSTED:
             reason = reason or f"{self._budgets[order.order_key].calls} calls gave it nothing"
         waits = {Step.LEASED: order.lease_left, Step.WAIT: self._slots.seconds_to_wait()}

@@ -33,6 +33,7 @@ class RunPlan:
     max_duplicates_per_run: int
     stop_after_refusals: int
     campaigns: tuple[str, ...] = ()
+    max_new_links: int | None = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,7 @@ class RunLedger(LedgerSession):
             "max_duplicates_per_run": plan.max_duplicates_per_run,
             "stop_after_refusals": plan.stop_after_refusals,
             "day_began_at": day_began_at,
+            "max_new_links": plan.max_new_links,
             "campaigns": list(plan.campaigns) or None,
             "asked_by_runs": ASKED_BY_RUNS,
         }

@@ -7,9 +7,10 @@ Settling is one transaction. It shares its tags, then locks its orders by key, t
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 
 from include.ledger.intents import Intent, keep_lost_links, lost_intents
+from include.ledger.limits import give_back
 from include.ledger.moves import Move, assign_spares, write_moves
 from include.ledger.pace import pause_calls
 from include.ledger.raw_answers import erase_answers
@@ -18,7 +19,7 @@ from include.ledger.session import LedgerError
 from include.ledger.states import PassportState, ReservationState, TagState
 from include.ledger.transitions import Answered, Holder, LinkSettled, settle_link, state_after
 from include.nmp.answers import Reading, is_http_status
-from include.outcomes import MEANINGS, AttemptOutcome
+from include.outcomes import MEANINGS, AttemptOutcome, Consumed
 from include.sql_files import sql_of
 from include.warehouse.database import Connection, read_rows
 
@@ -51,6 +52,7 @@ class _Call:
     fence: int
     run_id: str
     run_started_at: datetime
+    clock_day: date | None
     outcome: str | None
 
     @property
@@ -293,11 +295,13 @@ class _Settlement:
         for done in self._settled.values():
             by_start[self._calls[done.attempt_id].run].append(done)
         changed = {run: settled for run, settled in by_start.items() if self._changes(run, settled)}
-        if not changed:
+        unused = [self._calls[done.attempt_id] for done in self._settled.values() if _consumed_nothing(done)]
+        if not changed and not unused:
             return
         lock_grants(self._connection)
         if pause := max(map(self._pause, self._settled.values())):
             pause_calls(self._connection, pause)
+        give_back(self._connection, [(call.run_id, call.clock_day) for call in unused])
         for run, settled in changed.items():
             self._mark_tags_empty(run, settled)
             stops = [done for done in settled if MEANINGS[done.outcome].stops_run]
@@ -328,14 +332,17 @@ class _Settlement:
         meanings = [MEANINGS[done.outcome] for done in settled]
         if any(meaning.stops_run or meaning.is_refusal or meaning.marks_tag_empty for meaning in meanings):
             return True
-        if any(map(self._pause, settled)):
-            return True
         if any(done.outcome in (AttemptOutcome.UNKNOWN, AttemptOutcome.DUPLICATE) for done in settled):
             return True
         if not any(meaning.usable for meaning in meanings):
             return False
         row = self._connection.execute(sql("run_start_opened"), run.key).fetchone()
         return row is not None and not row[0]
+
+
+def _consumed_nothing(done: Settled) -> bool:
+    """Whether a call certainly consumed no passport: then it is no new link. So are all that slow the pace."""
+    return MEANINGS[done.outcome].consumed is Consumed.NO
 
 
 def _holder(certificate_id: str, passport_id: int, state: str, order_key: str | None) -> tuple[str, Holder]:

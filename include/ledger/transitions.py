@@ -60,6 +60,7 @@ class Step(StrEnum):
     DONE = "done"  # nothing to ask: the order's state says it all
     TAG_EMPTY = "tag_empty"  # its tag is empty for this start of the run
     STOPPED = "stopped"  # this start of the run has stopped calling
+    LIMIT = "limit"  # the run or the day has its new links
     RESETTING = "resetting"  # its tag is being reset
     EXHAUSTED = "exhausted"  # its budget of calls is used up
     LEASED = "leased"  # somebody's call for it may still be under way
@@ -96,20 +97,29 @@ class TagFacts:
     has_spare: bool
 
 
-def next_step(order: OrderFacts, run: RunFacts, tag: TagFacts, *, calls_free: int, own_calls: int) -> Step:
+def next_step(
+    order: OrderFacts, run: RunFacts, tag: TagFacts, *, calls_free: int, own_calls: int, links_free: int
+) -> Step:
     """Decide what to do for an order that asks for a link.
 
     ``calls_free`` is how many more calls may begin over all runs and processes, ``own_calls`` how many this start of
-    the run has under way. An order whose lease has ended is given in its ``state_after_unknown``.
+    the run has under way, ``links_free`` how many new links the limits leave. An order whose lease has ended is given
+    in its ``state_after_unknown``.
     """
     if order.state in FINAL:
         return Step.DONE
     if order.state is ReservationState.CALLING:
         return Step.LEASED
-    return _step_by_tag(order, run, tag, calls_free=calls_free, own_calls=own_calls)
+    step = _step_by_tag(order, run, tag)
+    if step is not Step.CALL:
+        return step
+    if links_free <= 0:
+        return Step.LIMIT
+    first_call_alone = not run.opened and own_calls > 0
+    return Step.WAIT if first_call_alone or calls_free <= 0 else Step.CALL
 
 
-def _step_by_tag(order: OrderFacts, run: RunFacts, tag: TagFacts, *, calls_free: int, own_calls: int) -> Step:
+def _step_by_tag(order: OrderFacts, run: RunFacts, tag: TagFacts) -> Step:
     if tag.resetting:
         return Step.RESETTING
     if tag.locked:
@@ -120,10 +130,7 @@ def _step_by_tag(order: OrderFacts, run: RunFacts, tag: TagFacts, *, calls_free:
         return Step.EXHAUSTED
     if run.stopped:
         return Step.STOPPED
-    if tag.empty:
-        return Step.TAG_EMPTY
-    first_call_alone = not run.opened and own_calls > 0
-    return Step.WAIT if first_call_alone or calls_free <= 0 else Step.CALL
+    return Step.TAG_EMPTY if tag.empty else Step.CALL
 
 
 @dataclass(frozen=True)

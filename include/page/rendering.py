@@ -54,6 +54,7 @@ KINDS = {
     "claimed_twice": "claimed twice",
     "duplicate": "duplicate certificate",
     "held": "held",
+    "limit_reached": "limit on new links reached",
     "never_answered": "never answered",
     "not_carried": "not carried over",
     "not_published": "not published",

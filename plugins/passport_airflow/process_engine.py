@@ -45,6 +45,8 @@ class ProcessEngine(ReservingEngine):
                 call_deadline_seconds=chosen.call_deadline_seconds,
                 lease_seconds=chosen.lease_seconds,
                 calls_per_second=chosen.calls_per_second,
+                max_new_links_per_day=chosen.max_new_links_per_day,
+                timezone=chosen.shop_timezone,
             ),
             memory,
         )

@@ -48,7 +48,8 @@ class ReservePassportLinkOperator(BaseOperator):
         """Serve the task's orders in this process.
 
         Raises ``AirflowSkipException`` when its only order was not asked for (out of stock, no longer wanted, the run
-        stopped), ``OrdersNotServedError`` for a retry, and ``OrdersNeedAttentionError`` where a retry would not help.
+        stopped, a limit on new links), ``OrdersNotServedError`` for a retry, and ``OrdersNeedAttentionError`` where a
+        retry would not help.
         """
         run, map_index = context["dag_run"], context["ti"].map_index or 0
         try:

@@ -17,6 +17,7 @@ EVENTS = {
     OrderResult.OUT_OF_STOCK: TaskSkippedEvent,
     OrderResult.NOT_WANTED: TaskSkippedEvent,
     OrderResult.STOPPED: TaskSkippedEvent,
+    OrderResult.LIMITED: TaskSkippedEvent,
     OrderResult.FAILED: TaskFailedEvent,
 }
 """How a task ends from here. ``TaskFailedEvent`` is retried; a worker fails what needs a person, without a retry."""

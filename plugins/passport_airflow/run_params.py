@@ -60,6 +60,13 @@ def run_params(campaigns: Campaigns, settings: Settings) -> dict[str, Param]:
             title="Unknown outcomes",
             description="The run stops calling after so many unknown outcomes, or 2 % of its calls if that is more.",
         ),
+        "max_new_links": Param(
+            None,
+            type=["null", "integer"],
+            minimum=1,
+            title="New links",
+            description="The run asks for so many new links at most; the other orders wait. Empty: no limit.",
+        ),
     }
 
 
@@ -76,4 +83,5 @@ def run_plan(run: DagRunProtocol, params: Mapping[str, Any], settings: Settings)
         max_duplicates_per_run=settings.max_duplicates_per_run,
         stop_after_refusals=settings.stop_after_refusals,
         campaigns=tuple(params["campaigns"] or ()),
+        max_new_links=params["max_new_links"],
     )

@@ -22,10 +22,10 @@ class PlannedRun:
         self.warehouse, self.sandbox = warehouse, sandbox
         self.ledger = RunLedger(warehouse)
 
-    def plan(self, *order_keys: str, tag: str, per_order_limit: int = 1000) -> None:
+    def plan(self, *order_keys: str, tag: str, **fields: Any) -> None:
         orders = [order(key, tag=tag) for key in order_keys]
         self.ledger.register(orders, run_id="run", days_read=[DAY], pool_sizes={})
-        self.ledger.plan_run(plan(per_order_limit=per_order_limit, max_tasks=1))
+        self.ledger.plan_run(plan(**{"max_tasks": 1, **fields}))
 
     def dag_run(self) -> Any:
         return SimpleNamespace(run_id="run", start_date=datetime(2026, 11, 23, tzinfo=UTC))

@@ -47,6 +47,20 @@ def test_a_slice_that_found_its_tag_empty_half_way_succeeds_for_the_run_s_check_
     assert sorted(state for _, state in planned.states()) == ["out_of_stock", "reserved", "reserved"]
 
 
+def test_an_order_beyond_the_limit_of_its_run_skips_its_task(planned: "PlannedRun") -> None:
+    planned.plan("A1", "B2", tag="limited", max_new_links=1)
+    execute(planned, 0)
+    with pytest.raises(AirflowSkipException, match="1 limited"):
+        execute(planned, 1)
+    assert planned.states() == [("A1", "reserved"), ("B2", "pending")]
+
+
+def test_a_slice_that_reached_the_limit_half_way_succeeds_for_the_run_s_check_to_judge(planned: "PlannedRun") -> None:
+    planned.plan("A1", "B2", "C3", tag="limited-slice", per_order_limit=0, max_new_links=2)
+    execute(planned, 0)
+    assert sorted(state for _, state in planned.states()) == ["pending", "reserved", "reserved"]
+
+
 def test_a_run_that_stopped_fails_without_a_retry(planned: "PlannedRun") -> None:
     planned.sandbox.queue_fault("redirect")
     planned.plan("A1", tag="redirected")

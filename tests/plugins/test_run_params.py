@@ -27,4 +27,5 @@ def test_a_run_that_leaves_the_form_as_it_is_serves_all_campaigns_with_the_setti
         max_duplicates_per_run=2,
         stop_after_refusals=3,
         campaigns=(),
+        max_new_links=None,
     )

@@ -7,6 +7,7 @@ select
     call.fence,
     call.run_id,
     call.run_started_at,
+    call.clock_day,
     call.outcome
 from passport_ops.attempt as call
 where call.attempt_id = any(%(attempt_ids)s::bigint[])

@@ -5,4 +5,4 @@ set
     answered_at = clock_timestamp(),
     detail = 'the connection to the ledger broke while the intent was committed'
 where caller = %(caller)s and outcome is null and not attempt_id = any(%(under_way)s::bigint[])
-returning order_key, fence;
+returning order_key, fence, run_id, clock_day;

@@ -31,7 +31,7 @@ from include.ledger.run_starts import RunStart
 from include.ledger.states import ReservationState
 from include.ledger.transitions import Step
 from include.nmp.answers import EMPTY_POOL_CODE, CallFailure, LinkRules, RawAnswer, read_answer
-from include.outcomes import AttemptOutcome
+from include.outcomes import MEANINGS, AttemptOutcome, Consumed
 from sandbox.checker import examine
 from tests.builders.world import World, attempt_of, empty, order, plan
 
@@ -425,6 +425,19 @@ class LedgerMachine(RuleBasedStateMachine):
         report = examine(self.here.rows, self.nmp.history)
         assert report.violations == (), "\n".join(map(str, report.violations))
         assert report.received <= report.given_out <= report.received + report.possible
+
+    @invariant()
+    def new_links_are_the_calls_that_may_have_consumed_a_passport(self) -> None:
+        counted, called = self.here.rows.execute(
+            """
+            select
+                (select coalesce(sum(links), 0) from passport_ops.new_links),
+                count(*) filter (where outcome is null or outcome <> all(%s))
+            from passport_ops.attempt
+            """,
+            [[outcome for outcome, meaning in MEANINGS.items() if meaning.consumed is Consumed.NO]],
+        ).fetchall()[0]
+        assert counted == called
 
     @invariant()
     def a_settled_call_leaves_no_answer_but_those_for_a_person(self) -> None:

@@ -23,7 +23,7 @@ from include.outcomes import AttemptOutcome
 R, P, A = ReservationState, PassportState, AttemptOutcome
 
 
-def step(*, calls_free: int = 1, own_calls: int = 0, **standing: Any) -> Step:
+def step(*, calls_free: int = 1, own_calls: int = 0, links_free: int = 1, **standing: Any) -> Step:
     """What an order may do that waits in an open run under an open tag, unless said otherwise."""
     order = {"state": R.PENDING, "calls_used": 0, "refusals": 0}
     run = {"stopped": False, "opened": True, "max_calls_per_order": 2, "stop_after_refusals": 3}
@@ -31,7 +31,14 @@ def step(*, calls_free: int = 1, own_calls: int = 0, **standing: Any) -> Step:
     for known in (order, run, tag):
         known.update({name: standing.pop(name) for name in list(standing) if name in known})
     assert not standing
-    return next_step(OrderFacts(**order), RunFacts(**run), TagFacts(**tag), calls_free=calls_free, own_calls=own_calls)
+    return next_step(
+        OrderFacts(**order),
+        RunFacts(**run),
+        TagFacts(**tag),
+        calls_free=calls_free,
+        own_calls=own_calls,
+        links_free=links_free,
+    )
 
 
 @pytest.mark.parametrize(
@@ -82,6 +89,11 @@ def test_no_spare_is_given_to_an_order_that_wants_none(state: ReservationState) 
         ({"stopped": True, "empty": True}, Step.STOPPED),
         ({"empty": True}, Step.TAG_EMPTY),
         ({"empty": True, "calls_free": 0}, Step.TAG_EMPTY),
+        ({"links_free": 0}, Step.LIMIT),
+        ({"links_free": 0, "calls_free": 0, "opened": False}, Step.LIMIT),
+        ({"links_free": 0, "empty": True}, Step.TAG_EMPTY),
+        ({"links_free": 0, "stopped": True}, Step.STOPPED),
+        ({"links_free": 0, "has_spare": True}, Step.USE_SPARE),
         ({"calls_free": 0}, Step.WAIT),
         ({"calls_free": -3}, Step.WAIT),
         ({"opened": False}, Step.CALL),

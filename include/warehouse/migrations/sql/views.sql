@@ -262,6 +262,46 @@ with line as not materialized (
         state in ('pending', 'out_of_stock')
         and first_seen_at < now() - interval '1 day'
         and (carry_until is null or carry_until >= current_date)
+        -- Those that a limit lets wait are one line.
+        and (
+            state <> 'pending'
+            or not exists (
+                select from passport_ops.new_links as reached
+                inner join passport_ops.run_order as asked on reached.run_id = asked.run_id
+                where reached.limit_reached is not null and asked.order_key = reservation.order_key
+            )
+        )
+
+    union all
+    select
+        'limit_reached' as kind,
+        null as order_key,
+        null as tag,
+        reached_day as row_key,
+        reached_run as run_id,
+        min(limit_reached_at) as since,
+        count(distinct order_key) || ' of its orders wait: it has its '
+        || coalesce(max(max_new_links) || ' new links (max_new_links)', 'new links (max_new_links_per_day)') as reason,
+        'see whether so many orders are meant, or correct the campaigns and clear the run. If they are meant, '
+        || case
+            when reached_day is null then 'trigger a run by hand for their business day with a higher max_new_links'
+            else 'raise PASSPORT_LINKS_MAX_NEW_LINKS_PER_DAY and clear the run, or clear it on another day'
+        end as what_to_do,
+        null::date as business_day
+    from (
+        select
+            asked.order_key,
+            reached.limit_reached_at,
+            case reached.limit_reached when 'max_new_links_per_day' then 'day ' || reached.clock_day end as reached_day,
+            case reached.limit_reached when 'max_new_links' then reached.run_id end as reached_run,
+            case reached.limit_reached when 'max_new_links' then planned.max_new_links end as max_new_links
+        from passport_ops.new_links as reached
+        inner join passport_ops.run as planned on reached.run_id = planned.run_id
+        inner join passport_ops.run_order as asked on reached.run_id = asked.run_id
+        inner join passport_ops.reservation as waiting on asked.order_key = waiting.order_key
+        where reached.limit_reached is not null and waiting.state = 'pending'
+    ) as limited
+    group by reached_day, reached_run
 
     union all
     select
@@ -476,7 +516,7 @@ where
 comment on view passport.needs_attention is
 'One row per thing that a person must look at. It leaves by a decision or by the event that settles it, never by age.';
 comment on column passport.needs_attention.kind is
-'held, unknown, pending or out_of_stock (for a day), tag_empty, not_carried, never_answered, claim_uncertain, not_published, duplicate, claimed_twice, rejected, resetting, reset or run_stopped.'; -- noqa: LT05
+'held, unknown, pending or out_of_stock (for a day), limit_reached, tag_empty, not_carried, never_answered, claim_uncertain, not_published, duplicate, claimed_twice, rejected, resetting, reset or run_stopped.'; -- noqa: LT05
 comment on column passport.needs_attention.order_key is 'The order, where it is about one.';
 comment on column passport.needs_attention.tag is 'The NMP tag, where it is about one.';
 comment on column passport.needs_attention.row_key is
