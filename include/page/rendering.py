@@ -60,7 +60,7 @@ KINDS = {
     "not_published": "not published",
     "out_of_stock": "out of stock for a day",
     "pending": "waiting for a day",
-    "rejected": "row not taken",
+    "rejected": "rows not taken",
     "reset": "reset not done",
     "resetting": "reset under way",
     "run_stopped": "run stopped",

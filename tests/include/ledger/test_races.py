@@ -19,6 +19,7 @@ from include.ledger.leases import lapse_calls_of_tag
 from include.ledger.runs import RunLedger
 from include.ledger.states import ReservationState
 from include.ledger.transitions import Step
+from include.orders import RejectReason
 from include.outcomes import AttemptOutcome
 from include.resets.resetting import ResetDone, reset_tag
 from include.sql_files import sql_of
@@ -535,6 +536,22 @@ def test_an_extraction_and_an_empty_tag_do_not_lock_each_other_out(here: World, 
         let_go()
         registering.result(PATIENCE)
         assert settling.result(PATIENCE)[0].state is R.OUT_OF_STOCK
+
+
+def test_two_extractions_at_once_count_the_rejected_rows_of_both(here: World, threads: ThreadPoolExecutor) -> None:
+    def reject(ledger: RunLedger, order_id: str) -> None:
+        fields = {"order_key": None, "reason": RejectReason.MISSING_KEY, "detail": "it has no key"}
+        ledger.register([order(order_id, **fields)], run_id="run", days_read=[DAY], pool_sizes={})
+
+    with holding(here, "lock table passport_ops.rejected_day in share row exclusive mode") as let_go:
+        both = [threads.submit(reject, here.planner(), order_id) for order_id in ("7", "8")]
+        now_blocked(here, 2)
+        let_go()
+        for work in both:
+            work.result(PATIENCE)
+    assert here.rows.execute("select subject, open_rows from passport_ops.rejected_day").fetchall() == [
+        ("2026-11-22 missing_key", 2)
+    ]
 
 
 def test_two_extractions_of_one_day_do_not_lock_each_other_out(here: World, threads: ThreadPoolExecutor) -> None:

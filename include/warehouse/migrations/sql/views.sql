@@ -417,8 +417,10 @@ with line as not materialized (
         since,
         open_rows || case open_rows when 1 then ' row is' else ' rows are' end || ' not taken: ' || reason || '. The newest: '
         || array_to_string(first_keys, '; ') as reason,
-        'passport.rejected lists the rows: correct the orders in the shop, or the campaigns, and clear the run of the day;'
-        || ' or acknowledge it with resolve_attention' as what_to_do,
+        case reason
+            when 'no_campaign' then 'add a campaign if one should take them, or leave them out in the extraction''s SQL;'
+            else 'passport.rejected lists the rows: correct them in the shop, and clear the run of the day;'
+        end || ' or acknowledge it with resolve_attention' as what_to_do,
         business_day
     from passport_ops.rejected_day
     where closed_at is null
