@@ -58,8 +58,8 @@ def engine(warehouse: Connect, connection: NmpConnection, orders: int, number: i
             )
             for row, key in enumerate(keys, 1)
         ]
-        ledger.register(eligible, run_id=run_id, days_read=[], pool_sizes={})
-        ledger.plan_run(RunPlan(run_id, DAY, False, 0, 1, 2, 20, 3))
+        ledger.register(eligible, run_id=run_id, days_read={}, pool_sizes={})
+        ledger.plan_run(RunPlan(run_id, (DAY,), False, 0, 1, 2, 20, 3))
     serving = ReservingEngine(
         warehouse,
         NmpClient(connection, pool_size=CONCURRENCY),

@@ -5,11 +5,15 @@ time zone by their wall clocks, so every day would be 24 hours long.
 """
 
 import re
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 ONE_DAY = timedelta(days=1)
 FIRST_YEAR, LAST_YEAR = 1900, 2999
+
+DayBounds = Mapping[date, tuple[datetime, datetime]]
+"""Days with their first instant and the first of the next day, in UTC."""
 
 
 class BadDayError(ValueError):
@@ -56,6 +60,38 @@ def business_day_of(instant: datetime, tz: ZoneInfo) -> date:
         message = f"{instant.isoformat()} has no time zone; give an aware time"
         raise ValueError(message)
     return instant.astimezone(tz).date()
+
+
+def days_of_interval(start: datetime, end: datetime, tz: ZoneInfo) -> tuple[date, ...]:
+    """Give every day in ``tz`` that the aware interval ``start <= t < end`` touches, oldest first.
+
+    An interval without length touches the day of ``start``.
+    """
+    first, last = business_day_of(start, tz), business_day_of(end, tz)
+    if last > first and day_bounds(last, tz)[0] >= end:
+        last -= ONE_DAY
+    return days_between(first, last)
+
+
+def days_between(first: date, last: date) -> tuple[date, ...]:
+    """Give every day from ``first`` to ``last``, both included; none where ``last`` is before ``first``."""
+    return tuple(first + timedelta(days=number) for number in range((last - first).days + 1))
+
+
+def bounds_of(days: Iterable[date], tz: ZoneInfo) -> DayBounds:
+    """Give the bounds of each of ``days``, as ``day_bounds`` does."""
+    return {day: day_bounds(day, tz) for day in days}
+
+
+def days_in_words(days: Collection[date]) -> str:
+    """Name days in a text: ``2026-11-22``, ``2026-11-11 to 2026-11-20``, or several of these with commas."""
+    spans: list[tuple[date, date]] = []
+    for day in sorted(days):
+        if spans and spans[-1][1] + ONE_DAY == day:
+            spans[-1] = (spans[-1][0], day)
+        else:
+            spans.append((day, day))
+    return ", ".join(str(first) if first == last else f"{first} to {last}" for first, last in spans)
 
 
 def last_ended_day(now: datetime, tz: ZoneInfo) -> date:

@@ -1,8 +1,10 @@
-"""Check whether a task served its orders and a run its day, and say what to do if not; knows nothing of Airflow."""
+"""Check whether a task served its orders and a run its days, and say what to do if not; knows nothing of Airflow."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping
+from datetime import date
 
+from include.business_day import days_in_words
 from include.ledger.states import SERVED, UNSERVED, ReservationState
 
 MOST_KEYS_NAMED = 20
@@ -22,31 +24,37 @@ class OrdersNeedAttentionError(Exception):
 
 
 class DayNotServedError(Exception):
-    """A run did not give every order of its day a link; the message says which, why, and what to clear."""
+    """A run did not give every order of the days that it closes a link: which ones, why, and what to clear."""
 
 
-def check_day(
-    day: str,
+def check_days(
+    days: Collection[date],
     states: Mapping[str, tuple[ReservationState, str | None]],
     *,
+    not_read: Collection[date] = (),
     failed_tasks: Collection[str],
     reasons_that_fail: Collection[str],
 ) -> str:
-    """Return one sentence that says how many orders of a day have a link.
+    """Return one sentence that says how many orders of some days have a link.
 
-    ``states`` has state and reason by order key, ``failed_tasks`` the tasks of the run that failed as a whole,
+    ``states`` has state and reason by order key. ``not_read`` are days that the run closes, but no extraction of them
+    was registered since their end. ``failed_tasks`` are the tasks of the run that failed as a whole,
     ``reasons_that_fail`` the states without a link that fail the run. Raises ``DayNotServedError`` when the run must
     fail.
     """
     lacking = {key: (state, reason) for key, (state, reason) in states.items() if state in UNSERVED}
     served = sum(state in SERVED for state, _ in states.values())
     counts = Counter(state.value for state, _ in lacking.values())
-    summary = f"{day}: {served} of {served + len(lacking)} orders have a link"
+    summary = f"{days_in_words(days)}: {served} of {served + len(lacking)} orders have a link"
     if lacking:
         summary += " (" + ", ".join(f"{count} {state}" for state, count in sorted(counts.items())) + ")"
+    if not_read:
+        summary += f". Not read since the end of the day: {days_in_words(not_read)}; clear extract_orders"
     if failed_tasks:
         message = f"{summary}. Failed: {', '.join(sorted(failed_tasks))}; read its log, remove the cause and clear it"
         raise DayNotServedError(message)
+    if not_read:
+        raise DayNotServedError(summary)
     failing = {key: (state, reason) for key, (state, reason) in lacking.items() if state in reasons_that_fail}
     if failing:
         named = "; ".join(

@@ -5,7 +5,7 @@ from collections.abc import Generator, Sequence
 from contextlib import closing
 from datetime import date, timedelta
 
-from include.business_day import business_day_of, day_bounds
+from include.business_day import bounds_of, business_day_of, day_bounds, days_in_words
 from include.campaigns import Campaigns
 from include.ledger.registering import Registered
 from include.ledger.runs import PlannedRun, RunLedger, RunPlan
@@ -16,12 +16,20 @@ from include.warehouse.database import Connect, open_session, safe_errors
 log = logging.getLogger(__name__)
 
 
-def days_to_read(business_day: date, *, scheduled: bool, lookback_days: int, unserved: Sequence[date]) -> list[date]:
-    """Give the days that a run reads, oldest first: its own and, if scheduled, those before it and those unserved."""
-    days = {business_day}
-    if scheduled:
-        days |= {business_day - timedelta(days=back) for back in range(1, lookback_days + 1)}
-        days |= set(unserved)
+def days_to_read(ledger: RunLedger, plan: RunPlan, settings: Settings) -> list[date]:
+    """Give the days that a run reads, oldest first: its own and, if it is scheduled, those that may lack something.
+
+    These are the days of the look-back, those with orders that wait, and those that have ended and were not read since,
+    as far back as ``catch_up_days``.
+    """
+    days = set(plan.days)
+    if plan.scheduled:
+        days |= {plan.first_day - timedelta(days=back) for back in range(1, settings.lookback_days + 1)}
+        days |= set(ledger.unserved_days(plan.first_day))
+        oldest = plan.first_day - timedelta(days=settings.catch_up_days)
+        if missed := ledger.days_not_read(plan.first_day, oldest):
+            log.info("not read since their end, so read now: %s", days_in_words(missed))
+            days |= set(missed)
     return sorted(days)
 
 
@@ -53,20 +61,20 @@ def plan_day(
 ) -> PlannedRun:
     """Do the whole of a run's first task: read the orders, register them and assign them to the run's mapped tasks.
 
+    First the days of a scheduled run get into the calendar, so that a day whose extraction fails is known to be unread.
     Every order is registered; those of the plan's campaigns are assigned. Done again it costs nothing: known keys stay
     as they are and the run is planned anew. Raises ``UnknownCampaignError``, and what ``read_orders`` raises.
     """
     campaigns.require(plan.campaigns)  # before anything is read
-    unserved = ledger.unserved_days(plan.business_day) if plan.scheduled else []
-    days = days_to_read(
-        plan.business_day, scheduled=plan.scheduled, lookback_days=settings.lookback_days, unserved=unserved
-    )
+    if plan.scheduled:
+        ledger.expect_days(plan, settings.timezone)
+    days = days_to_read(ledger, plan, settings)
     began_at = ledger.now()
     with closing(read_orders(orders_db, days, campaigns, settings)) as rows:
         registered = ledger.register(
             rows,
             run_id=plan.run_id,
-            days_read=days,
+            days_read=bounds_of(days, settings.timezone),
             pool_sizes={campaign.name: campaign.pool_size for campaign in campaigns.listed},
             began_at=began_at,
         )

@@ -20,13 +20,16 @@ class Settings(BaseSettings):
 
     shop_timezone: str = Field("UTC", description="IANA time zone whose midnight begins a business day.")
     schedule: str = Field(
-        "0 0 * * *", description="Cron of the daily run in the shop's time zone; 'none' for no schedule."
+        "0 0 * * *", description="Cron of the runs in the shop's time zone, like */15 * * * *; 'none' for no schedule."
     )
     order_statuses: list[str] = Field(
         ["approved", "delivered", "invoiced", "paid", "processing", "shipped"],
         description="Statuses of eligible orders (a JSON list).",
     )
     lookback_days: int = Field(3, ge=0, description="Days before its own that a scheduled run reads again.")
+    catch_up_days: int = Field(
+        31, ge=0, description="Days before its own from which a scheduled run reads what no run has read since its end."
+    )
     carry_days: int = Field(
         14, ge=0, description="Days after its campaign's ends_on that an unserved order carries over."
     )
@@ -57,7 +60,7 @@ class Settings(BaseSettings):
     retry_delay_seconds: int = Field(60, ge=1, description="Wait between two tries of a task.")
     reasons_that_fail_a_run: list[str] = Field(
         ["pending", "calling", "out_of_stock", "unknown", "held"],
-        description="States of own-day orders without a link that fail check_run (a JSON list).",
+        description="States of orders without a link that fail check_run (a JSON list).",
     )
 
     @field_validator("calls_per_second", "max_new_links_per_day", mode="before")

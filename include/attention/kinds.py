@@ -16,6 +16,7 @@ class AttentionKind(StrEnum):
 
     CLAIM_UNCERTAIN = "claim_uncertain"
     CLAIMED_TWICE = "claimed_twice"
+    DAY_NOT_READ = "day_not_read"
     DUPLICATE = "duplicate"
     HELD = "held"
     LIMIT_REACHED = "limit_reached"

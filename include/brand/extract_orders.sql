@@ -4,8 +4,7 @@
 -- * One passport is given per order_key. Here it is the order's id. A shop that gives one passport per item returns one
 --   row per item, with a key of its own (the order's id and a line number).
 -- * A row whose paid_at cannot be read is returned with a null paid_at, so that it is reported by its key and the query
---   does not fail. It is of no day, so it is returned whatever the days are, until it is corrected. An order without any
---   paid_at is not paid and not returned.
+--   does not fail. An order without any paid_at is not paid and not returned.
 -- * Bound by name: starts and ends (timestamptz[], the first instant of each day and the first after it), statuses
 --   (text[], the allowed ones) and timezone (text, the shop's). Double any other percent sign.
 -- * Times without an offset are the shop's: the session's TimeZone is the shop's while this runs.

@@ -4,8 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import chain, islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
+from include.business_day import ONE_DAY, DayBounds, bounds_of, days_between
 from include.ledger.going_back import GrantCount, Memory, noticing, read_grants
 from include.ledger.registering import Registered, register
 from include.ledger.session import LedgerSession, NeverPlannedError
@@ -21,10 +23,10 @@ sql = sql_of(__package__)
 
 @dataclass(frozen=True)
 class RunPlan:
-    """What a run sets out to serve; the limits are those of the Trigger form."""
+    """What a run sets out to serve: its own days, oldest first. The limits are those of the Trigger form."""
 
     run_id: str
-    business_day: date
+    days: tuple[date, ...]
     scheduled: bool
     per_order_limit: int
     max_tasks: int
@@ -35,6 +37,16 @@ class RunPlan:
     campaigns: tuple[str, ...] = ()
     max_new_links: int | None = None
 
+    @property
+    def first_day(self) -> date:
+        """The first of its own days."""
+        return self.days[0]
+
+    @property
+    def last_day(self) -> date:
+        """The last of its own days."""
+        return self.days[-1]
+
 
 @dataclass(frozen=True)
 class PlannedRun:
@@ -43,6 +55,12 @@ class PlannedRun:
     sliced: bool
     orders: int
     labels: list[str]
+
+
+@dataclass(frozen=True)
+class _ScheduledDays:
+    first_day: date | None
+    last_day: date | None
 
 
 @dataclass(frozen=True)
@@ -71,38 +89,62 @@ class RunLedger(LedgerSession):
         with self.transaction() as connection:
             return database_now(connection)
 
-    def unserved_days(self, business_day: date) -> list[date]:
-        """Give the days before ``business_day`` whose orders still wait and may still be served then, oldest first."""
+    def expect_days(self, plan: RunPlan, zone: ZoneInfo) -> None:
+        """Put the days of a scheduled run into the calendar, with all days since the last scheduled run.
+
+        So a day that no run serves is known to be missing. ``zone`` is the shop's time zone.
+        """
         with self.transaction() as connection:
-            parameters = {"business_day": business_day, "unserved": UNSERVED}
+            [known] = read_rows(connection, _ScheduledDays, sql("scheduled_days"), {})
+            if known.first_day is None or known.last_day is None:
+                days = days_between(plan.first_day, plan.last_day)
+            else:
+                days = days_between(plan.first_day, known.first_day - ONE_DAY)
+                days += days_between(known.last_day + ONE_DAY, plan.last_day)
+            if days:
+                connection.execute(sql("add_scheduled_days"), _columns(bounds_of(days, zone)))
+
+    def unserved_days(self, first_day: date) -> list[date]:
+        """Give the days before ``first_day`` whose orders still wait and may still be served then, oldest first."""
+        with self.transaction() as connection:
+            parameters = {"first_day": first_day, "unserved": UNSERVED}
             return [day for (day,) in connection.execute(sql("unserved_days"), parameters)]
+
+    def days_not_read(self, first_day: date, not_before: date) -> list[date]:
+        """Give the days of scheduled runs in ``not_before <= day < first_day`` that ended and were not read since."""
+        with self.transaction() as connection:
+            parameters = {"first_day": first_day, "not_before": not_before}
+            return [day for (day,) in connection.execute(sql("days_not_read"), parameters)]
 
     def register(
         self,
         rows: "Iterable[CheckedOrder]",
         *,
         run_id: str,
-        days_read: Sequence[date],
+        days_read: DayBounds,
         pool_sizes: Mapping[str, int | None],
         began_at: datetime | None = None,
     ) -> Registered:
         """Take in an extraction: new keys wait for a link, unserved keys of these days that are gone are cancelled.
 
         ``rows`` are read to their end inside the transaction, which locks no row of the ledger meanwhile and keeps none
-        of them in memory. ``pool_sizes`` gives the size of each campaign's pools; ``began_at`` when the extraction
+        of them in memory. ``days_read`` are the days with their bounds: they count as read since ``began_at``, in the
+        same transaction. ``pool_sizes`` gives the size of each campaign's pools; ``began_at`` when the extraction
         began to read (``now``): what another run wrote since may be newer than it, and stays.
         """
         rows = iter(rows)
         first = list(islice(rows, 1))  # the shop's database may take long for it: the transaction begins afterwards
         with self.transaction() as connection:
-            return register(
+            registered = register(
                 connection,
                 chain(first, rows),
                 run_id=run_id,
-                days_read=days_read,
+                days_read=list(days_read),
                 pool_sizes=pool_sizes,
                 began_at=began_at,
             )
+            connection.execute(sql("save_days_read"), {"run_id": run_id, "began_at": began_at, **_columns(days_read)})
+            return registered
 
     def plan_run(self, plan: RunPlan, *, day_began_at: datetime | None = None) -> PlannedRun:
         """Assign a run's unserved orders to its mapped tasks, as if for the first time; give a label for each task.
@@ -112,7 +154,9 @@ class RunLedger(LedgerSession):
         """
         parameters = {
             "run_id": plan.run_id,
-            "business_day": plan.business_day,
+            "days": list(plan.days),
+            "first_day": plan.first_day,
+            "last_day": plan.last_day,
             "scheduled": plan.scheduled,
             "per_order_limit": plan.per_order_limit,
             "max_tasks": plan.max_tasks,
@@ -165,11 +209,29 @@ class RunLedger(LedgerSession):
             raise NeverPlannedError(run_id)
         return rows[0].sliced, [row.order_key for row in rows if row.order_key is not None]
 
-    def orders_of_day(
-        self, business_day: date, campaigns: Sequence[str] = ()
-    ) -> dict[str, tuple[ReservationState, str | None]]:
-        """Give state and reason of every order of a business day; of some campaigns only, where any are named."""
-        parameters = {"business_day": business_day, "campaigns": list(campaigns) or None}
+    def closed_days(self, run_id: str, closes: Sequence[date]) -> list[date]:
+        """Give the days that a run closes and that were read whole, oldest first.
+
+        These are those of ``closes``, its own days that have ended, and those that it was the first to read whole.
+        """
         with self.transaction() as connection:
-            found = connection.execute(sql("orders_of_day"), parameters).fetchall()
+            parameters = {"run_id": run_id, "closes": list(closes)}
+            return [day for (day,) in connection.execute(sql("closed_days"), parameters)]
+
+    def orders_of_days(
+        self, days: Sequence[date], campaigns: Sequence[str] = ()
+    ) -> dict[str, tuple[ReservationState, str | None]]:
+        """Give state and reason of every order of some business days; of some campaigns only, where any are named."""
+        parameters = {"days": list(days), "campaigns": list(campaigns) or None}
+        with self.transaction() as connection:
+            found = connection.execute(sql("orders_of_days"), parameters).fetchall()
         return {order_key: (ReservationState(state), reason) for order_key, state, reason in found}
+
+
+def _columns(days: DayBounds) -> dict[str, list[Any]]:
+    """Give days and their bounds as bound parameters, one list for each column."""
+    return {
+        "days": list(days),
+        "begins_at": [begins_at for begins_at, _ in days.values()],
+        "ends_at": [ends_at for _, ends_at in days.values()],
+    }

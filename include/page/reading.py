@@ -90,10 +90,14 @@ BAR_STATES = (
 
 @dataclass(frozen=True)
 class Day:
-    """One business day over all campaigns shown; ``loaded_at`` is None until a load has published the day."""
+    """One business day over all campaigns shown.
+
+    ``loaded_at`` and ``state``, that of ``passport.days``, are None until a load has published the day.
+    """
 
     business_day: date
     loaded_at: datetime | None
+    state: str | None = None
     orders: int = 0
     published: int = 0
     by_state: dict[ReservationState, int] = field(default_factory=dict)
@@ -227,15 +231,25 @@ def read_content(connect: Connect, asked: Asked) -> Content:
         )
 
 
-def summed(dates: Sequence[date], funnel: Iterable[FunnelRow], loads: Mapping[date, datetime]) -> list[Day]:
-    """Sum the funnel's rows by day, for ``dates`` in this order; ``loads`` says when a load last changed a day."""
+@dataclass(frozen=True)
+class Load:
+    """What the newest load says of a day, and when a load last changed it."""
+
+    business_day: date
+    updated_at: datetime
+    state: str
+
+
+def summed(dates: Sequence[date], funnel: Iterable[FunnelRow], loads: Mapping[date, Load]) -> list[Day]:
+    """Sum the funnel's rows by day, for ``dates`` in this order; ``loads`` has what loads say of them."""
     rows: dict[date, list[FunnelRow]] = {day: [] for day in dates}
     for row in funnel:
         rows[row.business_day].append(row)
     return [
         Day(
             business_day=day,
-            loaded_at=loads.get(day),
+            loaded_at=loads[day].updated_at if day in loads else None,
+            state=loads[day].state if day in loads else None,
             orders=sum(row.orders for row in of_day),
             published=sum(row.published for row in of_day),
             by_state={
@@ -265,12 +279,6 @@ class _Reader:
             return None
 
 
-@dataclass(frozen=True)
-class _Load:
-    business_day: date
-    updated_at: datetime
-
-
 def _dates(reader: _Reader, asked: Asked) -> list[date] | None:
     """Return the business days to show, and one more if there are older ones; None when that takes too long."""
     if asked.day:
@@ -279,9 +287,9 @@ def _dates(reader: _Reader, asked: Asked) -> list[date] | None:
     return reader.rows(scalar_row, "newest_days", wanted)
 
 
-def _loads(reader: _Reader, days: Sequence[date]) -> dict[date, datetime]:
-    rows = reader.rows(class_row(_Load), "published_days", {"days": days}) if days else []
-    return {row.business_day: row.updated_at for row in rows or []}
+def _loads(reader: _Reader, days: Sequence[date]) -> dict[date, Load]:
+    rows = reader.rows(class_row(Load), "published_days", {"days": days}) if days else []
+    return {row.business_day: row for row in rows or []}
 
 
 def _find(reader: _Reader, wanted: str) -> Found | None:

@@ -52,6 +52,7 @@ STATES = {
 KINDS = {
     "claim_uncertain": "claim uncertain",
     "claimed_twice": "claimed twice",
+    "day_not_read": "day not read",
     "duplicate": "duplicate certificate",
     "held": "held",
     "limit_reached": "limit on new links reached",
@@ -60,7 +61,7 @@ KINDS = {
     "not_published": "not published",
     "out_of_stock": "out of stock for a day",
     "pending": "waiting for a day",
-    "rejected": "rows not taken",
+    "rejected": "row not taken",
     "reset": "reset not done",
     "resetting": "reset under way",
     "run_stopped": "run stopped",

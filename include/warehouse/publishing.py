@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from enum import StrEnum
 
 import psycopg
 from psycopg.rows import scalar_row
@@ -22,16 +23,32 @@ class LoadCheckError(Exception):
     """A load was rolled back, because what it would have published is wrong; names order keys, never links."""
 
 
+class DayState(StrEnum):
+    """What ``passport.days`` says of a day."""
+
+    COMPLETE = "complete"  # read after its end, and no order lacks its link
+    LACKING = "lacking"  # read after its end
+    OPEN = "open"  # it has not ended
+    UNREAD = "unread"  # it has ended, and no extraction of it was registered since
+
+
+READ_WHOLE = (DayState.COMPLETE, DayState.LACKING)
+
+
 @dataclass(frozen=True)
 class PublishedDay:
-    """One business day in ``passport.days``; ``lacking_by_state`` counts the orders without a link by their state."""
+    """One business day in ``passport.days``; ``lacking_by_state`` counts the orders without a link by their state.
+
+    ``changed`` says whether this load changed its row.
+    """
 
     business_day: date
-    complete: bool
+    state: str
     orders: int
     published: int
     lacking: int
     lacking_by_state: dict[str, int] = field(default_factory=dict)
+    changed: bool = True
 
 
 @dataclass(frozen=True)
@@ -39,8 +56,8 @@ class LoadResult:
     """What a load did: keys and counts only, so that it may cross task borders.
 
     ``published_now`` counts orders that are new in ``passport.links``, ``updated`` those whose row changed. ``refused``
-    has the keys of orders whose passport has no well-formed link. ``days`` are the run's own day, if it has one, and
-    every other day that was counted again.
+    has the keys of orders whose passport has no well-formed link. ``days`` are the run's own days and every other day
+    that was counted again.
     """
 
     published_now: int
@@ -48,12 +65,19 @@ class LoadResult:
     refused: list[str]
     days: list[PublishedDay]
 
+    @property
+    def has_news(self) -> bool:
+        """Whether readers find something new: a link, a changed row, or other figures of a day that was read whole."""
+        return bool(self.published_now or self.updated) or any(
+            day.changed and day.state in READ_WHOLE for day in self.days
+        )
 
-def load_links(connect: Connect, *, run_id: str, business_day: date | None = None) -> LoadResult:
+
+def load_links(connect: Connect, *, run_id: str, days: Sequence[date] = ()) -> LoadResult:
     """Publish what changed in the ledger since the last load, of any day, in one transaction.
 
-    That is new links, changed states and the figures of each day. ``run_id`` is the Airflow run. ``business_day`` is
-    the day that the run serves; it is published even without orders. None: the run serves no day of its own.
+    That is new links, changed states and the figures of each day of the calendar. ``run_id`` is the Airflow run.
+    ``days`` are those that the run serves: they are published even if no extraction of them was registered, as unread.
 
     A second load waits for the first. Readers see the tables from before or after it, nothing in between. Repeated, it
     changes nothing. An order whose passport has no well-formed link is not published: it is named in ``refused`` and in
@@ -66,7 +90,7 @@ def load_links(connect: Connect, *, run_id: str, business_day: date | None = Non
         for tries_left in reversed(range(LOAD_TRIES)):
             try:
                 with safe_errors("The load of passport.links changed nothing"):
-                    result = _load(connection, business_day, run_id)
+                    result = _load(connection, days, run_id)
                 break
             except SafeDatabaseError as error:
                 if error.sqlstate != SERIALIZATION_FAILURE or not tries_left:
@@ -96,7 +120,7 @@ class _Fault:
         return f"{self.orders} {self.fault} ({', '.join(self.order_keys)})"
 
 
-def _load(connection: Connection, business_day: date | None, run_id: str) -> LoadResult:
+def _load(connection: Connection, days: Sequence[date], run_id: str) -> LoadResult:
     # One snapshot for all statements: the ledger goes on while the load reads it.
     connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
     values = connection.cursor(row_factory=scalar_row)
@@ -105,12 +129,11 @@ def _load(connection: Connection, business_day: date | None, run_id: str) -> Loa
         [retired] = values.execute(sql("retire_links"), {"run_id": run_id})
         [counts] = read_rows(connection, _Counts, sql("publish_links"), {"run_id": run_id})
         refused: list[str] = values.execute(sql("refused_links")).fetchall()
-        own_day = {"business_day": business_day, "run_id": run_id}
-        days = read_rows(connection, PublishedDay, sql("publish_days"), own_day)
+        counted = read_rows(connection, PublishedDay, sql("publish_days"), {"days": list(days), "run_id": run_id})
         _check(read_rows(connection, _Fault, sql("check_load"), {"refused": refused}))
         connection.execute(sql("forget_published"), {"refused": refused})
         connection.execute(sql("keep_refused"), {"refused": refused})
-    return LoadResult(counts.published_now, counts.updated + retired, refused, days)
+    return LoadResult(counts.published_now, counts.updated + retired, refused, counted)
 
 
 def _check(faults: Sequence[_Fault]) -> None:

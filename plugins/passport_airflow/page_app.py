@@ -19,13 +19,13 @@ from fastapi.responses import FileResponse, HTMLResponse
 from sqlalchemy import select
 
 import include.page
-from include.business_day import BadDayError, parse_day
+from include.business_day import ONE_DAY, BadDayError, parse_day
 from include.page.reading import Asked, read_content
 from include.page.rendering import page_html, trouble_html
 from include.settings import settings
 from include.warehouse.database import SafeDatabaseError
 from passport_airflow.connections import warehouse
-from passport_airflow.run_day import run_day
+from passport_airflow.run_day import run_days
 
 RESERVE_DAG = "reserve_passport_links"
 ASSETS_FOLDER = Path(include.page.__file__).parent / "assets"
@@ -110,7 +110,7 @@ def _asked(day: str, campaign: str, order: str, before: str, dag_id: str, run_id
     asked = Asked(day=date_of(day), before=date_of(before), campaign=_text(campaign), order=_text(order))
     if run_id and not day:
         try:
-            asked = replace(asked, day=_day_of_run(dag_id, run_id))
+            asked = _days_of_run(asked, dag_id, run_id)
         except _NoDayError as error:
             notices.append(f"{error}. This shows the newest days.")
     return asked, " ".join(notices)
@@ -120,8 +120,11 @@ class _NoDayError(Exception):
     """The run serves no business day."""
 
 
-def _day_of_run(dag_id: str, run_id: str) -> date:
-    """Give the business day that a run serves, by the same rule as its tasks; raises ``_NoDayError``."""
+def _days_of_run(asked: Asked, dag_id: str, run_id: str) -> Asked:
+    """Ask for the business day that a run serves, or for its last days if it serves several.
+
+    It is the same rule as its tasks have. Raises ``_NoDayError``.
+    """
     if dag_id != RESERVE_DAG:
         message = f"Only runs of {RESERVE_DAG} serve a business day"
         raise _NoDayError(message)
@@ -131,10 +134,13 @@ def _day_of_run(dag_id: str, run_id: str) -> date:
             message = f"There is no run {run_id} any more"
             raise _NoDayError(message)
         try:
-            return run_day(run, run.conf or {})
+            days = run_days(run, run.conf or {}).days
         except AirflowFailException as error:
             message = f"The run {run_id} serves no business day: {error}"
             raise _NoDayError(message) from None
+    if len(days) == 1:
+        return replace(asked, day=days[0])
+    return replace(asked, before=asked.before or days[-1] + ONE_DAY)
 
 
 def _text(value: str) -> str | None:

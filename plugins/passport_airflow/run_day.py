@@ -1,6 +1,7 @@
-"""The business day that an Airflow run serves; nothing else decides it."""
+"""The business days that an Airflow run serves; nothing else decides them."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Protocol
 
@@ -9,7 +10,8 @@ from airflow.sdk.exceptions import AirflowFailException
 from include.business_day import (
     BadDayError,
     UnfinishedDayError,
-    business_day_of,
+    day_bounds,
+    days_of_interval,
     last_ended_day,
     parse_day,
     require_ended,
@@ -20,7 +22,7 @@ RUN_TYPES_WITH_INTERVAL = ("scheduled", "backfill")
 
 
 class Run(Protocol):
-    """What decides about the day of an Airflow run: the task SDK's runs have it, and those in Airflow's tables."""
+    """What decides about the days of an Airflow run: the task SDK's runs have it, and those in Airflow's tables."""
 
     @property
     def run_type(self) -> str:
@@ -28,25 +30,41 @@ class Run(Protocol):
 
     @property
     def data_interval_start(self) -> datetime | None:
-        """The first instant of the day that a scheduled or backfill run is for."""
+        """The first instant of the interval that a scheduled or backfill run is for."""
+
+    @property
+    def data_interval_end(self) -> datetime | None:
+        """The first instant after that interval."""
 
     @property
     def run_after(self) -> datetime:
         """When the run was made, for one by hand."""
 
 
-def run_day(run: Run, params: Mapping[str, Any]) -> date:
-    """Give the business day of a run, in the shop's time zone.
+@dataclass(frozen=True)
+class RunDays:
+    """The business days that a run serves, oldest first, and those of them that it closes: they are over."""
 
-    A scheduled or backfill run serves the day that its data interval begins with. A run by hand serves ``day`` of its
-    ``params`` (YYYY-MM-DD), or else the last day that had ended when the run was made: a retry after midnight keeps its
-    day. Raises ``AirflowFailException`` (a retry would not help) for a day that cannot be read or has not ended.
+    days: tuple[date, ...]
+    closes: tuple[date, ...]
+
+
+def run_days(run: Run, params: Mapping[str, Any]) -> RunDays:
+    """Give the business days of a run, in the shop's time zone.
+
+    A scheduled or backfill run serves all days that its data interval touches, and closes those that end within it. A
+    run by hand serves ``day`` of its ``params`` (YYYY-MM-DD), or else the last day that had ended when the run was
+    made: a retry after midnight keeps its day. Raises ``AirflowFailException`` (a retry would not help) for a day that
+    cannot be read or has not ended.
     """
     zone = settings().timezone
-    if run.run_type in RUN_TYPES_WITH_INTERVAL and run.data_interval_start is not None:
-        return business_day_of(run.data_interval_start, zone)
-    day = params.get("day")
+    start, end = run.data_interval_start, run.data_interval_end
+    if run.run_type in RUN_TYPES_WITH_INTERVAL and start is not None and end is not None:
+        days = days_of_interval(start, end, zone)
+        return RunDays(days, tuple(day for day in days if day_bounds(day, zone)[1] <= end))
+    text = params.get("day")
     try:
-        return require_ended(parse_day(day), run.run_after, zone) if day else last_ended_day(run.run_after, zone)
+        day = require_ended(parse_day(text), run.run_after, zone) if text else last_ended_day(run.run_after, zone)
     except (BadDayError, UnfinishedDayError) as error:
         raise AirflowFailException(str(error)) from None
+    return RunDays((day,), (day,))

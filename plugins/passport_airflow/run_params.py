@@ -9,7 +9,7 @@ from airflow.sdk.types import DagRunProtocol
 from include.campaigns import Campaigns
 from include.ledger.runs import RunPlan
 from include.settings import Settings
-from passport_airflow.run_day import run_day
+from passport_airflow.run_day import run_days
 
 
 def run_params(campaigns: Campaigns, settings: Settings) -> dict[str, Param]:
@@ -71,10 +71,10 @@ def run_params(campaigns: Campaigns, settings: Settings) -> dict[str, Param]:
 
 
 def run_plan(run: DagRunProtocol, params: Mapping[str, Any], settings: Settings) -> RunPlan:
-    """Give what a run is to serve, by its params; raises ``AirflowFailException`` as ``run_day`` does."""
+    """Give what a run is to serve, by its params; raises ``AirflowFailException`` as ``run_days`` does."""
     return RunPlan(
         run_id=run.run_id,
-        business_day=run_day(run, params),
+        days=run_days(run, params).days,
         scheduled=run.run_type == "scheduled",
         per_order_limit=params["per_order_limit"],
         max_tasks=params["max_tasks"],

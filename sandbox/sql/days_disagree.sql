@@ -1,4 +1,5 @@
--- Published days that do not count the orders that are published, although none of their changes waits for its first load.
+-- Published days that do not count the orders that are published, although none of their changes waits for its first load;
+-- and those that say to be complete, although they lack a link or were not read since their end.
 with by_day as (
     select
         known.business_day,
@@ -26,11 +27,12 @@ select
     coalesce(by_day.published, 0) as published
 from passport.days as day
 left join by_day on day.business_day = by_day.business_day
+left join passport_ops.day as calendar on day.business_day = calendar.business_day
 where
     by_day.waits is not true
     and (
         day.published <> coalesce(by_day.published, 0)
-        or day.complete <> (day.orders = day.published)
+        or day.complete <> (day.orders = day.published and coalesce(calendar.whole, false))
         or day.lacking <> day.orders - day.published
     )
 order by day.business_day;

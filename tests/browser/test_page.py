@@ -105,7 +105,8 @@ def _set_scene(rows: LedgerRows) -> None:
     rows.order("demo-empty", "demo-gift", "out_of_stock", campaign="a-campaign-with-quite-a-long-name")
     rows.tag("demo-watches-2026-11", pool_size=13)
     rows.do("update passport_ops.reservation set business_day = %s", DAY)
-    load_links(rows.uri, business_day=DAY, run_id="manual__demo")
+    rows.read(DAY)
+    load_links(rows.uri, days=[DAY], run_id="manual__demo")
 
 
 def _prepare_airflow(url: str, warehouse: str) -> str:

@@ -1,6 +1,6 @@
 """Rows for tests that begin with a ledger in some state, written the way the ledger itself would leave them."""
 
-from datetime import timedelta
+from datetime import date, timedelta
 from itertools import count
 from typing import Any
 
@@ -29,6 +29,19 @@ class LedgerRows:
 
     def do(self, query: str, *values: Any) -> None:
         self.connection.execute(query, values)
+
+    def read(self, *days: date) -> None:
+        """Write that extractions of these days were registered after their end."""
+        for day in days:
+            self.do(
+                """
+                insert into passport_ops.day (business_day, begins_at, ends_at, read_at, closed_at, closed_by)
+                values (%s, %s::timestamp at time zone 'UTC', (%s::date + 1)::timestamp at time zone 'UTC', 'infinity',
+                        'infinity', 'a run')
+                on conflict do nothing
+                """,
+                *(day, day, day),
+            )
 
     def tag(self, tag: str, **columns: Any) -> None:
         self.do("insert into passport_ops.tag (tag) values (%s) on conflict do nothing", tag)

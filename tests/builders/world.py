@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from itertools import count
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import psycopg
 
+from include.business_day import bounds_of
 from include.campaigns import OnUnknown
 from include.ledger.calls import CallLedger
 from include.ledger.granting import Caller, Grant, Refusal
@@ -25,6 +27,7 @@ from include.warehouse.database import open_session
 from tests.builders.ledger_rows import LedgerRows
 
 DAY = date(2026, 11, 22)
+UTC_ZONE = ZoneInfo("UTC")
 _certificates = count(440105001)
 _row_numbers = count(1)
 
@@ -56,7 +59,7 @@ def plan(run_id: str = "run", **fields: Any) -> RunPlan:
     return RunPlan(
         **{
             "run_id": run_id,
-            "business_day": DAY,
+            "days": (DAY,),
             "scheduled": False,
             "per_order_limit": 1000,
             "max_tasks": 4,
@@ -129,7 +132,7 @@ class World:
         self.runs.register(
             orders,
             run_id=run_id,
-            days_read=list(days),
+            days_read=bounds_of(days, UTC_ZONE),
             pool_sizes={},
         )
 

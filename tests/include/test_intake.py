@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from include import intake
+from include.business_day import bounds_of
 from include.campaigns import Campaign, Campaigns, UnknownCampaignError
 from include.extraction import COLUMNS, check, typed
 from include.intake import plan_day
@@ -51,7 +52,7 @@ def checked(*rows: dict[str, object], cuts: Sequence[int] = (), listed: Campaign
 
 
 def register(here: World, rows: Iterator[CheckedOrder]) -> Registered:
-    return here.runs.register(rows, run_id="run", days_read=[DAY], pool_sizes={})
+    return here.runs.register(rows, run_id="run", days_read=bounds_of([DAY], UTC_ZONE), pool_sizes={})
 
 
 def taken(here: World) -> list[tuple[object, ...]]:
@@ -166,9 +167,9 @@ def test_an_unserved_order_whose_row_can_no_longer_be_taken_is_not_cancelled(her
 def test_a_tag_of_two_campaigns_has_the_larger_pool_and_one_that_is_not_said_changes_nothing(here: World) -> None:
     orders = [order("A1", campaign="one"), order("B2", campaign="two"), order("C3", campaign="three")]
     sizes = {"one": 100, "two": 500, "three": None}
-    here.runs.register(orders, run_id="run", days_read=[DAY], pool_sizes=sizes)
+    here.runs.register(orders, run_id="run", days_read=bounds_of([DAY], UTC_ZONE), pool_sizes=sizes)
     assert here.one("select pool_size from passport_ops.tag where tag = 'gift'") == 500
-    here.runs.register(orders[2:], run_id="run", days_read=[], pool_sizes=sizes)
+    here.runs.register(orders[2:], run_id="run", days_read={}, pool_sizes=sizes)
     assert here.one("select pool_size from passport_ops.tag where tag = 'gift'") == 500
 
 
@@ -180,7 +181,7 @@ SOON = {"order_key": "late", "order_id": "soon", "paid_at": "soon"}
 
 
 def read_again(here: World, *rows: dict[str, object], days: Sequence[date] = (DAY,), **options: Any) -> None:
-    here.runs.register(checked(*rows), run_id="run", days_read=days, pool_sizes={}, **options)
+    here.runs.register(checked(*rows), run_id="run", days_read=bounds_of(days, UTC_ZONE), pool_sizes={}, **options)
 
 
 def lines(here: World) -> list[tuple[object, ...]]:

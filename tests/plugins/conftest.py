@@ -9,10 +9,11 @@ from typing import Any
 import psycopg
 import pytest
 
+from include.business_day import bounds_of
 from include.ledger.runs import RunLedger
 from passport_airflow.process_engine import close_process_engine
 from sandbox.server import SandboxControl, SandboxServer
-from tests.builders.world import DAY, order, plan
+from tests.builders.world import DAY, UTC_ZONE, order, plan
 
 
 class PlannedRun:
@@ -24,7 +25,7 @@ class PlannedRun:
 
     def plan(self, *order_keys: str, tag: str, **fields: Any) -> None:
         orders = [order(key, tag=tag) for key in order_keys]
-        self.ledger.register(orders, run_id="run", days_read=[DAY], pool_sizes={})
+        self.ledger.register(orders, run_id="run", days_read=bounds_of([DAY], UTC_ZONE), pool_sizes={})
         self.ledger.plan_run(plan(**{"max_tasks": 1, **fields}))
 
     def dag_run(self) -> Any:

@@ -1,6 +1,6 @@
--- The orders of the run's day that runs ask for and, for a scheduled run, those carried over, oldest first: one task each
--- up to the limit, else taken in turn by the slices. Inserted by key: each row shares its order, and all writers lock
--- orders by key.
+-- The orders that runs ask for, oldest first: those of the run's own days, those of days that it was the first to read
+-- whole and, for a scheduled run, those carried over. One task each up to the limit, else taken in turn by the slices.
+-- Inserted by key: each row shares its order, and all writers lock orders by key.
 with unserved as (
     select
         order_key,
@@ -11,11 +11,15 @@ with unserved as (
         state = any(%(asked_by_runs)s::text[])
         and (%(campaigns)s::text[] is null or campaign = any(%(campaigns)s::text[]))
         and (
-            business_day = %(business_day)s
+            business_day = any(%(days)s::date[])
+            or business_day in (
+                select closed.business_day from passport_ops.day as closed
+                where closed.closed_by = %(run_id)s
+            )
             or (
                 %(scheduled)s
-                and business_day < %(business_day)s
-                and (carry_until is null or carry_until >= %(business_day)s)
+                and business_day < %(first_day)s
+                and (carry_until is null or carry_until >= %(first_day)s)
             )
         )
 )

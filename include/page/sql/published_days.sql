@@ -1,6 +1,7 @@
--- When a load last changed some days.
+-- What the newest load says of some days, and when a load last changed them.
 select
     business_day,
-    updated_at
+    updated_at,
+    state
 from passport.days
 where business_day = any(%(days)s)

@@ -1,9 +1,17 @@
--- Counts the run's own day (null: it has none), every day with a change, and every published day that lacked a link or
--- lacks one again. An order whose new link was refused lacks it, although the row of its former link is published as reset.
+-- Counts the run's own days, every day of the calendar that is not published yet, every day with a change, and every
+-- published day that was not complete or lacks a link again. An order whose new link was refused lacks it, although the
+-- row of its former link is published as reset. A day that was not read since its end is never complete, whatever it counts.
 with days as (
     select own.business_day
-    from (values (%(business_day)s::date)) as own (business_day)
-    where own.business_day is not null
+    from unnest(%(days)s::date[]) as own (business_day)
+    union
+    select calendar.business_day
+    from passport_ops.day as calendar
+    where
+        not exists (
+            select from passport.days as published
+            where published.business_day = calendar.business_day
+        )
     union
     select known.business_day
     from passport_ops.reservation as known
@@ -57,21 +65,36 @@ figures as (
     group by days.business_day
 ),
 
+judged as (
+    select
+        figures.*,
+        case
+            when calendar.whole and figures.lacking = 0 then 'complete'
+            when calendar.whole then 'lacking'
+            when calendar.ends_at > statement_timestamp() then 'open'
+            else 'unread'
+        end as state
+    from figures
+    left join passport_ops.day as calendar on figures.business_day = calendar.business_day
+),
+
 saved as (
     insert into passport.days as shown (
-        business_day, complete, orders, published, lacking, lacking_by_state, published_at, updated_at, run_id
+        business_day, complete, orders, published, lacking, lacking_by_state, published_at, updated_at, run_id, state, unread_at
     )
     select
         business_day,
-        lacking = 0 as complete,
+        state = 'complete' as complete,
         orders,
         published,
         lacking,
         lacking_by_state,
         statement_timestamp() as published_at,
         statement_timestamp() as updated_at,
-        %(run_id)s::text as run_id
-    from figures
+        %(run_id)s::text as run_id,
+        state,
+        case state when 'unread' then statement_timestamp() end as unread_at
+    from judged
     on conflict (business_day) do update
         set
             complete = excluded.complete,
@@ -80,18 +103,22 @@ saved as (
             lacking = excluded.lacking,
             lacking_by_state = excluded.lacking_by_state,
             updated_at = excluded.updated_at,
-            run_id = excluded.run_id
-        where (shown.orders, shown.published, shown.lacking_by_state)
-        is distinct from (excluded.orders, excluded.published, excluded.lacking_by_state)
+            run_id = excluded.run_id,
+            state = excluded.state,
+            unread_at = coalesce(shown.unread_at, excluded.unread_at)
+        where (shown.state, shown.orders, shown.published, shown.lacking_by_state)
+        is distinct from (excluded.state, excluded.orders, excluded.published, excluded.lacking_by_state)
     returning shown.business_day
 )
 
 select
-    business_day,
-    orders::integer as orders,
-    published::integer as published,
-    lacking::integer as lacking,
-    lacking_by_state,
-    lacking = 0 as complete
-from figures
-order by business_day;
+    judged.business_day,
+    judged.state,
+    judged.orders::integer as orders,
+    judged.published::integer as published,
+    judged.lacking::integer as lacking,
+    judged.lacking_by_state,
+    saved.business_day is not null as changed
+from judged
+left join saved on judged.business_day = saved.business_day
+order by judged.business_day;

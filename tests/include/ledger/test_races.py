@@ -11,6 +11,7 @@ import pytest
 
 from include.attention.deciding import Resolved, resolve
 from include.attention.kinds import Action
+from include.business_day import bounds_of
 from include.campaigns import Campaign
 from include.claims.syncing import ClaimsOfTag, apply_claims
 from include.ledger.calls import CallLedger
@@ -19,14 +20,13 @@ from include.ledger.leases import lapse_calls_of_tag
 from include.ledger.runs import RunLedger
 from include.ledger.states import ReservationState
 from include.ledger.transitions import Step
-from include.orders import RejectReason
 from include.outcomes import AttemptOutcome
 from include.resets.resetting import ResetDone, reset_tag
 from include.sql_files import sql_of
 from include.warehouse.database import open_session
 from local.processes import wait_until
 from sandbox.checker import examine
-from tests.builders.world import DAY, World, a_link, an_answer, attempt_of, order, plan, world
+from tests.builders.world import DAY, UTC_ZONE, World, a_link, an_answer, attempt_of, order, plan, world
 
 reset_sql = sql_of("include.resets")
 
@@ -123,7 +123,7 @@ def test_a_backfill_beside_the_schedule_calls_once_for_an_order_that_both_carry(
     here: World, threads: ThreadPoolExecutor
 ) -> None:
     here.register(order("A1"))
-    schedule = plan("schedule", business_day=DAY + timedelta(days=1), scheduled=True)
+    schedule = plan("schedule", days=(DAY + timedelta(days=1),), scheduled=True)
     with holding(here, "lock table passport_ops.run_order in share mode") as let_go:
         one = threads.submit(here.runs.plan_run, schedule)
         now_blocked(here)
@@ -522,7 +522,7 @@ def test_a_person_who_decides_while_an_intent_is_being_committed_is_told_that_a_
 
 def register(ledger: RunLedger, *keys: str) -> None:
     orders = [order(key) for key in keys]
-    ledger.register(orders, run_id="run", days_read=[DAY], pool_sizes={})
+    ledger.register(orders, run_id="run", days_read=bounds_of([DAY], UTC_ZONE), pool_sizes={})
 
 
 def test_an_extraction_and_an_empty_tag_do_not_lock_each_other_out(here: World, threads: ThreadPoolExecutor) -> None:
@@ -536,22 +536,6 @@ def test_an_extraction_and_an_empty_tag_do_not_lock_each_other_out(here: World, 
         let_go()
         registering.result(PATIENCE)
         assert settling.result(PATIENCE)[0].state is R.OUT_OF_STOCK
-
-
-def test_two_extractions_at_once_count_the_rejected_rows_of_both(here: World, threads: ThreadPoolExecutor) -> None:
-    def reject(ledger: RunLedger, order_id: str) -> None:
-        fields = {"order_key": None, "reason": RejectReason.MISSING_KEY, "detail": "it has no key"}
-        ledger.register([order(order_id, **fields)], run_id="run", days_read=[DAY], pool_sizes={})
-
-    with holding(here, "lock table passport_ops.rejected_day in share row exclusive mode") as let_go:
-        both = [threads.submit(reject, here.planner(), order_id) for order_id in ("7", "8")]
-        now_blocked(here, 2)
-        let_go()
-        for work in both:
-            work.result(PATIENCE)
-    assert here.rows.execute("select subject, open_rows from passport_ops.rejected_day").fetchall() == [
-        ("2026-11-22 missing_key", 2)
-    ]
 
 
 def test_two_extractions_of_one_day_do_not_lock_each_other_out(here: World, threads: ThreadPoolExecutor) -> None:
@@ -617,7 +601,7 @@ def test_an_extraction_and_a_reset_do_not_lock_each_other_out(here: World, threa
             here.planner().register,
             [order("A1"), order("B2")],
             run_id="run",
-            days_read=[DAY],
+            days_read=bounds_of([DAY], UTC_ZONE),
             pool_sizes={},
         )
         now_blocked(here)

@@ -18,8 +18,8 @@ NEXT_DAY, DAY_BEFORE = DAY + timedelta(days=1), DAY - timedelta(days=1)
 def test_a_new_key_waits_for_its_link(here: World) -> None:
     here.register(order("A1"))
     assert here.states("A1", "B2") == {"A1": (R.PENDING, None)}
-    assert here.runs.orders_of_day(DAY) == {"A1": (R.PENDING, None)}
-    assert here.runs.orders_of_day(NEXT_DAY) == {}
+    assert here.runs.orders_of_days([DAY]) == {"A1": (R.PENDING, None)}
+    assert here.runs.orders_of_days([NEXT_DAY]) == {}
 
 
 def test_a_known_key_that_waits_follows_its_campaign(here: World) -> None:
@@ -137,7 +137,7 @@ def test_unserved_orders_carry_over_to_a_scheduled_run_until_their_campaigns_end
 
 
 def test_an_order_later_than_the_run_is_not_carried_back(here: World) -> None:
-    here.register(order("A1", day=NEXT_DAY), days=(NEXT_DAY,))
+    here.register(order("A1", day=NEXT_DAY), days=(NEXT_DAY,), run_id="of the next day")
     assert here.runs.plan_run(plan(scheduled=True)).labels == []
 
 
@@ -156,5 +156,5 @@ def test_the_day_of_a_carried_over_order_stays_its_own(here: World) -> None:
     here.runs.plan_run(plan(scheduled=True))
     here.open(attempt_of())
     here.served(attempt_of(), "A1")
-    assert here.runs.orders_of_day(DAY_BEFORE) == {"A1": (R.RESERVED, None)}
+    assert here.runs.orders_of_days([DAY_BEFORE]) == {"A1": (R.RESERVED, None)}
     assert here.one("select business_day from passport_ops.reservation") == date(2026, 11, 21)

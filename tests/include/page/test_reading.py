@@ -38,8 +38,9 @@ def scene(rows: LedgerRows, warehouse: str) -> str:
     rows.order("t4", "gift-11", "cancelled")
     on_day(rows, MONDAY, "m1", "m2", "m3")
     on_day(rows, TUESDAY, "t1", "t2", "t3", "t4")
-    load_links(warehouse, business_day=MONDAY, run_id="run of monday")
-    load_links(warehouse, business_day=TUESDAY, run_id="run of tuesday")
+    rows.read(MONDAY, TUESDAY)
+    load_links(warehouse, days=[MONDAY], run_id="run of monday")
+    load_links(warehouse, days=[TUESDAY], run_id="run of tuesday")
     return warehouse
 
 
@@ -67,12 +68,13 @@ def test_newest_days_come_first_with_their_figures_and_states(scene: str) -> Non
 
 
 def test_a_published_day_without_orders_is_shown(scene: str) -> None:
-    load_links(scene, business_day=WEDNESDAY, run_id="run of wednesday")
+    load_links(scene, days=[WEDNESDAY], run_id="run of wednesday")
 
     days = read_content(scene, Asked()).days
 
     assert days is not None
     assert (days[0].business_day, days[0].orders, days[0].published) == (WEDNESDAY, 0, 0)
+    assert [day.state for day in days] == ["unread", "lacking", "complete"]
 
 
 def test_one_day_can_be_asked_for_even_if_nothing_is_known_of_it(scene: str) -> None:

@@ -73,6 +73,18 @@ def test_a_bar_is_said_in_words_too() -> None:
     assert state_counts(counts) == "1,037 reserved, 2 out of stock"
 
 
+@pytest.mark.parametrize(
+    ("state", "shown"), [("complete", None), ("lacking", None), ("open", ">open<"), ("unread", ">not read<")]
+)
+def test_a_day_that_is_open_or_was_not_read_says_so(state: str, shown: str | None) -> None:
+    day = Day(DAY, datetime(2026, 11, 18, tzinfo=UTC), state)
+
+    html = page_html(content_with(days=[day]), Asked(), ZoneInfo("UTC"))
+
+    assert [mark for mark in (">open<", ">not read<") if mark in html] == ([shown] if shown else [])
+    assert ("not read since its end: see what needs attention" in html) is (state == "unread")
+
+
 def test_an_empty_page_says_what_to_do_first() -> None:
     html = page_html(EMPTY, Asked(), ZoneInfo("UTC"))
 

@@ -7,8 +7,13 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import sqlalchemy
+from alembic import command
+from alembic.config import Config
 from alembic.script import ScriptDirectory
+from sqlalchemy.pool import NullPool
 
+from include.settings import Settings
 from include.warehouse.database import SafeDatabaseError, open_session
 from include.warehouse.migrate import check_warehouse, migrate
 from include.warehouse.migrations import FOLDER
@@ -52,6 +57,74 @@ def test_each_migration_makes_the_views_as_the_project_has_them(warehouse: str) 
     do(warehouse, "drop view passport.needs_attention", "drop view passport.daily_funnel")
     migrate(warehouse)
     assert all_rows(warehouse, "select count(*) from passport.needs_attention, passport.daily_funnel") == [(0,)]
+
+
+def test_days_that_a_run_planned_after_their_end_or_whose_orders_were_seen_after_it_count_as_read(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _migrate_to(database, "0008")
+    do(
+        database,
+        "insert into passport_ops.tag (tag) values ('gift')",
+        """
+        insert into passport_ops.run
+        (run_id, business_day, scheduled, sliced, tasks, orders, max_calls_per_order, max_unknown_per_run,
+         max_duplicates_per_run, stop_after_refusals, planned_at)
+        values
+        ('by hand', '2016-11-01', false, false, 0, 0, 2, 20, 3, 3, '2016-11-12 00:01Z'),
+        ('tenth', '2016-11-10', true, false, 0, 0, 2, 20, 3, 3, '2016-11-11 05:01Z'),
+        ('tenth again', '2016-11-10', true, false, 0, 0, 2, 20, 3, 3, '2016-11-12 05:01Z'),
+        ('too early', '2016-11-13', true, false, 0, 0, 2, 20, 3, 3, '2016-11-14 04:59Z')
+        """,
+        """
+        insert into passport_ops.reservation
+        (order_key, order_id, campaign, tag, business_day, paid_at, stale_after, state, first_seen_at)
+        values ('late', 'late', 'c', 'gift', '2016-11-09', '2016-11-09 12:00Z', '30 days', 'closed',
+         '2016-11-11 05:01Z')
+        """,
+        """
+        insert into passport.days (business_day, complete, orders, published, lacking, published_at, updated_at, run_id)
+        values
+        ('2016-11-09', true, 1, 1, 0, now(), now(), 'tenth'), ('2016-11-10', true, 0, 0, 0, now(), now(), 'tenth'),
+        ('2016-11-11', true, 0, 0, 0, now(), now(), 'failed'), ('2016-11-01', false, 1, 0, 1, now(), now(), 'by hand')
+        """,
+    )
+    monkeypatch.setattr("include.settings.settings", lambda: Settings(shop_timezone="America/New_York"))
+    migrate(database)
+    assert all_rows(
+        database,
+        "select business_day::text, scheduled, whole, closed_by from passport_ops.day order by 1",
+    ) == [
+        ("2016-11-01", False, True, "by hand"),
+        ("2016-11-09", False, True, "an earlier run"),
+        ("2016-11-10", True, True, "tenth"),
+        ("2016-11-11", True, False, None),
+        ("2016-11-12", True, False, None),
+        ("2016-11-13", True, False, None),
+    ]
+    assert all_rows(database, "select business_day::text, state, complete from passport.days order by 1") == [
+        ("2016-11-01", "lacking", False),
+        ("2016-11-09", "complete", True),
+        ("2016-11-10", "complete", True),
+        ("2016-11-11", "unread", False),
+    ]
+    assert all_rows(
+        database, "select first_day::text, last_day::text from passport_ops.run where run_id = 'tenth'"
+    ) == [("2016-11-10", "2016-11-10")]
+    assert all_rows(database, "select kind, reason from passport.needs_attention") == [
+        ("day_not_read", "2016-11-11 was not read since its end")
+    ]
+
+
+def _migrate_to(uri: str, revision: str) -> None:
+    """Bring an empty database to an earlier revision, without the views."""
+    with open_session(uri) as connection:
+        engine = sqlalchemy.create_engine("postgresql+psycopg://", creator=lambda: connection, poolclass=NullPool)
+        config = Config()
+        config.set_main_option("script_location", str(FOLDER))
+        with engine.begin() as transaction:
+            config.attributes["connection"] = transaction
+            command.upgrade(config, revision)
 
 
 def test_two_processes_may_migrate_at_once(database: str) -> None:

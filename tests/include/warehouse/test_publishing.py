@@ -9,7 +9,7 @@ import pytest
 
 from include.ledger.states import SERVED, UNSERVED, ReservationState
 from include.warehouse.database import SafeDatabaseError, open_session
-from include.warehouse.publishing import LoadCheckError, LoadResult, PublishedDay, load_links
+from include.warehouse.publishing import DayState, LoadCheckError, LoadResult, PublishedDay, load_links
 from local.postgres import EmbeddedPostgres
 from tests.builders.world import DAY, world
 from tests.databases import Database
@@ -35,6 +35,7 @@ class Rows:
         return self.connection.execute(query.encode(), values).fetchall()
 
     def order(self, key: str, state: str = "pending", day: date = FRIDAY, campaign: str = "autumn") -> None:
+        self.read(day)
         self.do(
             """
             insert into passport_ops.reservation
@@ -89,11 +90,28 @@ class Rows:
             key,
         )
 
+    def read(self, *days: date, at: str = "infinity") -> None:
+        """Write that extractions of these days were registered, which began at this time."""
+        for day in days:
+            self.do(
+                """
+                insert into passport_ops.day (business_day, begins_at, ends_at, read_at, closed_at, closed_by)
+                select *, case when read_at >= ends_at then read_at end, case when read_at >= ends_at then 'a run' end
+                from (
+                    select %s::date, %s::timestamp at time zone 'UTC',
+                    (%s::date + 1)::timestamp at time zone 'UTC', %s::timestamptz
+                ) as newly (business_day, begins_at, ends_at, read_at)
+                on conflict do nothing
+                """,
+                *(day, day, day, at),
+            )
+
     def links(self) -> list[tuple[Any, ...]]:
         return self.all("select order_key, state, certificate_id, link from passport.links order by order_key")
 
     def load(self, day: date = FRIDAY, run_id: str = "run-1") -> tuple[int, int]:
-        result = load_links(self.uri, business_day=day, run_id=run_id)
+        self.read(day)
+        result = load_links(self.uri, days=[day], run_id=run_id)
         return result.published_now, result.updated
 
     def await_blocked(self) -> None:
@@ -186,8 +204,8 @@ def test_a_reset_takes_the_link_away_and_keeps_the_row(rows: Rows) -> None:
 def test_an_order_that_lost_its_link_before_any_load_is_published_as_reset(rows: Rows) -> None:
     rows.served("o-1", "11")
     rows.reset("o-1")
-    result = load_links(rows.uri, business_day=FRIDAY, run_id="run-1")
-    assert (result.published_now, result.days) == (1, [PublishedDay(FRIDAY, True, 1, 1, 0, {})])
+    result = load_links(rows.uri, days=[FRIDAY], run_id="run-1")
+    assert (result.published_now, result.days) == (1, [PublishedDay(FRIDAY, "complete", 1, 1, 0, {})])
     assert rows.links() == [("o-1", "reset", None, None)]
 
 
@@ -196,9 +214,9 @@ def test_an_order_that_lost_its_link_and_waits_again_has_no_link_and_lacks_one(r
     rows.served("o-1", "11")
     rows.load()
     rows.reset("o-1", then=then)
-    result = load_links(rows.uri, business_day=FRIDAY, run_id="run-2")
+    result = load_links(rows.uri, days=[FRIDAY], run_id="run-2")
     assert (result.published_now, result.updated) == (0, 1)
-    assert result.days == [PublishedDay(FRIDAY, False, 1, 0, 1, {then: 1})]
+    assert result.days == [PublishedDay(FRIDAY, "lacking", 1, 0, 1, {then: 1})]
     assert rows.links() == [("o-1", "reset", "11", None)]
 
 
@@ -249,7 +267,7 @@ def test_a_claim_after_a_reset_is_published_without_a_link(rows: Rows) -> None:
     rows.load()
     rows.do("update passport_ops.passport set state = 'claimed', end_reason = null")
     rows.do("update passport_ops.reservation set state = 'claimed', passport_id = 1, claimed_at = now()")
-    result = load_links(rows.uri, business_day=FRIDAY, run_id="run-3")
+    result = load_links(rows.uri, days=[FRIDAY], run_id="run-3")
     assert (result.published_now, result.updated, result.refused) == (0, 1, [])
     assert rows.links() == [("o-1", "claimed", "11", None)]
 
@@ -287,10 +305,10 @@ def test_an_ill_formed_link_is_refused_by_name_and_stops_nobody_else(
         where order_key = 'o-2'
         """
     )
-    for _ in range(2):
-        result = load_links(rows.uri, business_day=FRIDAY, run_id="run-1")
+    for number in (1, 2):
+        result = load_links(rows.uri, days=[FRIDAY], run_id="run-1")
         assert result.refused == ["o-2"]
-        assert result.days == [PublishedDay(FRIDAY, False, 2, 1, 1, {"reserved": 1})]
+        assert result.days == [PublishedDay(FRIDAY, "lacking", 2, 1, 1, {"reserved": 1}, changed=number == 1)]
         assert [row[0] for row in rows.links()] == ["o-1"]
         assert rows.all("select kind, order_key, reason from passport.needs_attention") == [
             ("not_published", "o-2", "its passport has no well-formed link to its certificate")
@@ -326,30 +344,35 @@ def test_a_day_says_whether_it_is_complete_and_what_it_lacks(rows: Rows) -> None
     rows.claim("o-2")
     for number, state in enumerate(["pending", "out_of_stock", "out_of_stock", "held", "cancelled", "closed"]):
         rows.order(f"w-{number}", state)
-    result = load_links(rows.uri, business_day=FRIDAY, run_id="run-1")
-    assert result.days == [PublishedDay(FRIDAY, False, 6, 2, 4, {"pending": 1, "out_of_stock": 2, "held": 1})]
+    result = load_links(rows.uri, days=[FRIDAY], run_id="run-1")
+    assert result.days == [PublishedDay(FRIDAY, "lacking", 6, 2, 4, {"pending": 1, "out_of_stock": 2, "held": 1})]
     assert rows.all(
         "select business_day, complete, orders, published, lacking, lacking_by_state, run_id from passport.days"
     ) == [(FRIDAY, False, 6, 2, 4, {"pending": 1, "out_of_stock": 2, "held": 1}, "run-1")]
 
 
 def test_a_day_without_orders_is_complete(rows: Rows) -> None:
-    result = load_links(rows.uri, business_day=FRIDAY, run_id="run-1")
-    assert result.days == [PublishedDay(FRIDAY, True, 0, 0, 0, {})]
+    rows.read(FRIDAY)
+    result = load_links(rows.uri, days=[FRIDAY], run_id="run-1")
+    assert result.days == [PublishedDay(FRIDAY, "complete", 0, 0, 0, {})]
 
 
 def test_a_published_day_is_counted_again_when_another_days_run_serves_or_finds_its_orders(rows: Rows) -> None:
     rows.order("o-1", "out_of_stock")
     rows.load(FRIDAY)
     rows.reserve("o-1", "11")
-    result = load_links(rows.uri, business_day=SATURDAY, run_id="run-2")
-    assert result.days == [PublishedDay(FRIDAY, True, 1, 1, 0, {}), PublishedDay(SATURDAY, True, 0, 0, 0, {})]
+    rows.read(SATURDAY)
+    result = load_links(rows.uri, days=[SATURDAY], run_id="run-2")
+    assert result.days == [
+        PublishedDay(FRIDAY, "complete", 1, 1, 0, {}),
+        PublishedDay(SATURDAY, "complete", 0, 0, 0, {}),
+    ]
     rows.order("late", "pending")
-    result = load_links(rows.uri, business_day=SATURDAY, run_id="run-3")
-    assert result.days[0] == PublishedDay(FRIDAY, False, 2, 1, 1, {"pending": 1})
+    result = load_links(rows.uri, days=[SATURDAY], run_id="run-3")
+    assert result.days[0] == PublishedDay(FRIDAY, "lacking", 2, 1, 1, {"pending": 1})
     rows.do("update passport_ops.reservation set state = 'cancelled' where order_key = 'late'")
-    result = load_links(rows.uri, business_day=SATURDAY, run_id="run-4")
-    assert result.days[0] == PublishedDay(FRIDAY, True, 1, 1, 0, {})
+    result = load_links(rows.uri, days=[SATURDAY], run_id="run-4")
+    assert result.days[0] == PublishedDay(FRIDAY, "complete", 1, 1, 0, {})
     assert rows.all("select business_day, run_id from passport.days order by 1") == [
         (FRIDAY, "run-4"),
         (SATURDAY, "run-2"),
@@ -362,7 +385,7 @@ def test_a_load_without_a_day_of_its_own_publishes_what_changed_and_counts_no_ot
     rows.load(SATURDAY)
     rows.claim("o-1")
     result = load_links(rows.uri, run_id="reset")
-    assert (result.updated, result.days) == (1, [PublishedDay(FRIDAY, True, 1, 1, 0, {})])
+    assert (result.updated, result.days) == (1, [PublishedDay(FRIDAY, "complete", 1, 1, 0, {}, changed=False)])
     assert rows.all("select business_day from passport.days order by 1") == [(FRIDAY,), (SATURDAY,)]
 
 
@@ -376,6 +399,67 @@ def test_a_complete_day_is_counted_again_while_an_order_of_it_waits_for_a_link(
     assert counted == ([FRIDAY] if state in UNSERVED else [])
 
 
+def test_a_day_of_which_no_extraction_was_registered_is_unread_whatever_it_counts(rows: Rows) -> None:
+    result = load_links(rows.uri, days=[FRIDAY], run_id="run-1")
+    assert result.days == [PublishedDay(FRIDAY, "unread", 0, 0, 0, {})]
+    assert result.has_news is False
+    assert rows.all("select business_day, state, complete from passport.days") == [(FRIDAY, "unread", False)]
+    rows.read(FRIDAY)
+    result = load_links(rows.uri, run_id="run-2")
+    assert (result.days, result.has_news) == ([PublishedDay(FRIDAY, "complete", 0, 0, 0, {})], True)
+    assert load_links(rows.uri, days=[FRIDAY], run_id="run-3").has_news is False
+
+
+def test_a_link_of_an_unread_day_is_news_but_the_day_is_not_complete(rows: Rows) -> None:
+    rows.read(FRIDAY, at="2026-11-20 12:00Z")
+    rows.served("o-1", "11")
+    result = load_links(rows.uri, days=[FRIDAY], run_id="run-1")
+    assert (result.days, result.has_news) == ([PublishedDay(FRIDAY, "unread", 1, 1, 0, {})], True)
+
+
+def test_a_day_that_has_not_ended_is_open(rows: Rows) -> None:
+    last = date(2999, 12, 30)
+    rows.read(last, at="2999-12-30 12:00Z")
+    rows.order("o-1", day=last)
+    result = load_links(rows.uri, days=[last], run_id="run-1")
+    assert (result.days, result.has_news) == ([PublishedDay(last, "open", 1, 0, 1, {"pending": 1})], False)
+    assert attention(rows) == []
+    rows.reserve("o-1", "11")
+    result = load_links(rows.uri, days=[last], run_id="run-2")
+    assert (result.days, result.has_news) == ([PublishedDay(last, "open", 1, 1, 0, {})], True)
+
+
+def test_days_that_were_not_read_need_attention_one_row_for_each_gap(rows: Rows) -> None:
+    days = [date(2016, 11, number) for number in (10, 11, 12, 20)]
+    rows.do(
+        """
+        insert into passport_ops.day (business_day, begins_at, ends_at)
+        select day, day, day + 1 from unnest(%s::date[]) as day
+        """,
+        days,
+    )
+    load_links(rows.uri, run_id="run-1")
+    shown = rows.all("select kind, reason, what_to_do from passport.needs_attention order by reason")
+    assert [row[:2] for row in shown] == [
+        ("day_not_read", "2016-11-20 was not read since its end"),
+        ("day_not_read", "3 days were not read since their end: 2016-11-10 to 2016-11-12"),
+    ]
+    assert "backfill reserve_passport_links from 2016-11-10 to 2016-11-12" in shown[1][2]
+    rows.do(
+        """
+        update passport_ops.day set closed_at = '2016-11-22 00:00Z', closed_by = 'run-2'
+        where business_day <> '2016-11-11'
+        """
+    )
+    load_links(rows.uri, run_id="run-2")
+    assert rows.all("select subject, reason from passport.needs_attention") == [
+        ("2016-11-11", "2016-11-11 was not read since its end")
+    ]
+    assert rows.all("select kind, subject, why from passport.attention_history order by subject") == [
+        ("day_not_read", f"2016-11-{number}", "the run run-2 read it") for number in (10, 12, 20)
+    ]
+
+
 # --- all or nothing ------------------------------------------------------------------------------------------------
 
 
@@ -383,14 +467,14 @@ def test_a_day_lacks_an_order_whose_new_link_could_not_be_published(emptied_ware
     with world(emptied_warehouse) as here:
         run = here.planned("A1")
         here.served(run, "A1", "101")
-        load_links(here.uri, business_day=DAY, run_id="run")
+        load_links(here.uri, days=[DAY], run_id="run")
         here.reset(to="pending")
         here.served(run, "A1", "102")
         here.rows.execute("update passport_ops.passport set link = 'http://nonsense' where certificate_id = '102'")
-        result = load_links(here.uri, business_day=DAY, run_id="run")
+        result = load_links(here.uri, days=[DAY], run_id="run")
         assert result.refused == ["A1"]
         (day,) = result.days
-        assert (day.complete, day.published, day.lacking_by_state) == (False, 0, {"reserved": 1})
+        assert (day.state == DayState.COMPLETE, day.published, day.lacking_by_state) == (False, 0, {"reserved": 1})
 
 
 def test_a_second_load_waits_for_the_first_and_sees_what_it_left(rows: Rows, in_background: Callable[..., Any]) -> None:
@@ -752,9 +836,10 @@ def test_a_stopped_run_is_named_until_its_day_is_whole_or_it_ran_again(rows: Row
     rows.do(
         """
         insert into passport_ops.run
-        (run_id, business_day, scheduled, sliced, tasks, orders, max_calls_per_order, max_unknown_per_run,
+        (run_id, first_day, last_day, scheduled, sliced, tasks, orders, max_calls_per_order, max_unknown_per_run,
          max_duplicates_per_run)
-        select 'run-' || day, '2026-11-20'::date + day, true, false, 1, 1, 2, 20, 3 from generate_series(0, 2) as day
+        select 'run-' || day, '2026-11-20'::date + day, '2026-11-20'::date + day, true, false, 1, 1, 2, 20, 3
+        from generate_series(0, 2) as day
         """
     )
     rows.do(
@@ -806,7 +891,7 @@ def test_the_pipelines_role_is_enough_for_a_load(rows: Rows, postgres: EmbeddedP
     rows.do("create role loader login password 'loader' in role passport_pipeline")
     try:
         uri = Database(rows.uri.replace(f"postgres:{postgres.password}@", "loader:loader@"))
-        assert load_links(uri, business_day=FRIDAY, run_id="run-1").published_now == 1
+        assert load_links(uri, days=[FRIDAY], run_id="run-1").published_now == 1
         assert rows.links() == [("o-1", "reserved", "11", link)]
     finally:
         rows.do("drop role loader")

@@ -417,10 +417,8 @@ with line as not materialized (
         since,
         open_rows || case open_rows when 1 then ' row is' else ' rows are' end || ' not taken: ' || reason || '. The newest: '
         || array_to_string(first_keys, '; ') as reason,
-        case reason
-            when 'no_campaign' then 'add a campaign if one should take them, or leave them out in the extraction''s SQL;'
-            else 'passport.rejected lists the rows: correct them in the shop, and clear the run of the day;'
-        end || ' or acknowledge it with resolve_attention' as what_to_do,
+        'passport.rejected lists the rows: correct the orders in the shop, or the campaigns, and clear the run of the day;'
+        || ' or acknowledge it with resolve_attention' as what_to_do,
         business_day
     from passport_ops.rejected_day
     where closed_at is null
@@ -478,19 +476,54 @@ with line as not materialized (
         latest.stopped_at as since,
         latest.stop_reason as reason,
         'mend what it names, then clear the reserve task of the run; or acknowledge it with resolve_attention' as what_to_do,
-        latest.business_day
+        latest.last_day as business_day
     from (
-        select distinct on (planned.business_day)
+        select distinct on (planned.last_day)
             planned.run_id,
-            planned.business_day,
+            planned.first_day,
+            planned.last_day,
             tried.stopped_at,
             tried.stop_reason
         from passport_ops.run as planned
         inner join passport_ops.run_attempt as tried on planned.run_id = tried.run_id
-        order by planned.business_day asc, tried.run_started_at desc
+        order by planned.last_day asc, tried.run_started_at desc
     ) as latest
-    left join passport.days as published on latest.business_day = published.business_day
-    where latest.stopped_at is not null and published.complete is not true
+    where
+        latest.stopped_at is not null
+        and (
+            select count(*)
+            from passport.days as published
+            where published.complete and published.business_day between latest.first_day and latest.last_day
+        ) <= latest.last_day - latest.first_day
+
+    union all
+    select
+        'day_not_read' as kind,
+        null as order_key,
+        null as tag,
+        case
+            when count(*) = 1 then min(business_day)::text
+            else min(business_day) || ' to ' || max(business_day)
+        end as row_key,
+        null as run_id,
+        max(unread_at) as since,
+        case
+            when count(*) = 1 then min(business_day) || ' was not read since its end'
+            else count(*) || ' days were not read since their end: ' || min(business_day) || ' to ' || max(business_day)
+        end as reason,
+        'see why extract_orders failed or no run came; the next scheduled run reads what is not older than catch_up_days; '
+        || 'for the rest backfill reserve_passport_links from ' || min(business_day) || ' to ' || max(business_day)
+        || ', or trigger it with each day' as what_to_do,
+        case when count(*) = 1 then min(business_day) end as business_day
+    from (
+        select
+            business_day,
+            unread_at,
+            business_day - (row_number() over (order by business_day))::integer as gap
+        from passport.days
+        where state = 'unread'
+    ) as not_read
+    group by gap
 )
 
 -- A line that a person acknowledged is shown again when it happens again, so with a later since.
@@ -518,11 +551,11 @@ where
 comment on view passport.needs_attention is
 'One row per thing that a person must look at. It leaves by a decision or by the event that settles it, never by age.';
 comment on column passport.needs_attention.kind is
-'held, unknown, pending or out_of_stock (for a day), limit_reached, tag_empty, not_carried, never_answered, claim_uncertain, not_published, duplicate, claimed_twice, rejected, resetting, reset or run_stopped.'; -- noqa: LT05
+'held, unknown, pending or out_of_stock (for a day), limit_reached, tag_empty, not_carried, never_answered, claim_uncertain, not_published, duplicate, claimed_twice, rejected, resetting, reset, run_stopped or day_not_read.'; -- noqa: LT05
 comment on column passport.needs_attention.order_key is 'The order, where it is about one.';
 comment on column passport.needs_attention.tag is 'The NMP tag, where it is about one.';
 comment on column passport.needs_attention.row_key is
-'What it is about, where that is no order, tag or run: a certificate, or the day and reason of rejected rows.';
+'What it is about, where that is no order, tag or run: a certificate, days, or the day and reason of rejected rows.';
 comment on column passport.needs_attention.run_id is 'The Airflow run, where it is about one.';
 comment on column passport.needs_attention.since is 'Since when.';
 comment on column passport.needs_attention.reason is 'What is the matter, in words.';
@@ -587,15 +620,36 @@ select
 from (
     select
         planned.run_id,
-        planned.business_day,
+        planned.first_day,
+        planned.last_day,
         start.stopped_at,
         start.stop_reason,
-        lead(start.run_started_at) over (partition by planned.business_day order by start.run_started_at) as next_started_at
+        lead(start.run_started_at) over (partition by planned.last_day order by start.run_started_at) as next_started_at
     from passport_ops.run as planned
     inner join passport_ops.run_attempt as start on planned.run_id = start.run_id
 ) as tried
-left join passport.days as published on tried.business_day = published.business_day
+cross join
+    lateral (
+        select
+            max(day.updated_at) as updated_at,
+            count(*) > tried.last_day - tried.first_day as complete
+        from passport.days as day
+        where day.complete and day.business_day between tried.first_day and tried.last_day
+    ) as published
 where tried.stopped_at is not null and (tried.next_started_at is not null or published.complete)
+
+union all
+select
+    known.closed_at as settled_at,
+    'day_not_read' as kind,
+    shown.business_day::text as subject,
+    'it was not read since its end' as reason,
+    'event' as settled_by,
+    null as decided_by,
+    'the run ' || known.closed_by || ' read it' as why
+from passport.days as shown
+inner join passport_ops.day as known on shown.business_day = known.business_day
+where shown.unread_at is not null and known.whole
 
 union all
 select
