@@ -3,11 +3,14 @@
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import lru_cache
+from hashlib import blake2b
 
 from sandbox.calls import LinkFormat
 from sandbox.faults import TRAITS, Fault, FaultRule
 from sandbox.pools import Passport
-from sandbox.switches import DeeplinkForm, Refusal, Switches
+from sandbox.switches import MOST_EARLIER_CLAIMS, DeeplinkForm, Refusal, Switches
 
 JSON_TYPE = "application/json; charset=utf-8"
 HTML_TYPE = "text/html; charset=utf-8"
@@ -71,15 +74,38 @@ def replaced(passport: Passport, link: str, switches: Switches) -> Answer:
     return _json({**_fields(passport, switches), "link": link}, switches)
 
 
-def not_owned(switches: Switches) -> Answer:
-    """Answer a replacement for a passport that is claimed or unknown; not documented, so any business error."""
-    code = "nmp.back.certificate.notOwner"
-    return _json({"message": "The certificate is not owned by the platform", "code": code}, switches, 500)
+class ReplacementRefused(StrEnum):
+    """Why a replacement is refused, as the answer says it; not documented, so any business error."""
+
+    NOT_OWNED = "notOwner"  # the passport is claimed or unknown
+    NOT_CURRENT = "notCurrent"  # it was sent with another passphrase than the current one
+    USED_BEFORE = "usedBefore"  # it was sent with a passphrase that it has or had
 
 
-def claimed_list(certificate_ids: Iterable[int], switches: Switches) -> Answer:
-    """Answer with the claimed certificates."""
-    return _json({"result": {"smartAssetsId": [_id(each, switches) for each in certificate_ids]}}, switches)
+def not_replaced(why: ReplacementRefused, switches: Switches) -> Answer:
+    """Answer a replacement that is refused."""
+    body = {"message": "The link cannot be replaced", "code": f"nmp.back.certificate.{why}"}
+    return _json(body, switches, switches.refused_replacement)
+
+
+def claimed_list(earlier: Iterable[tuple[str, int]], certificate_ids: Iterable[int], switches: Switches) -> Answer:
+    """Answer with the claimed certificates; ``earlier`` has tags and how many of their earlier claims come first."""
+    ids = [earlier_ids(tag, count, switches.ids_as_strings) for tag, count in earlier if count]
+    ids += [json.dumps(_id(each, switches)).encode() for each in certificate_ids]
+    answer = _json({"result": {"smartAssetsId": []}}, switches)
+    answer.body = answer.body.replace(b"[]", b"[%b]" % b",".join(ids), 1)
+    return answer
+
+
+@lru_cache(maxsize=2)
+def earlier_ids(tag: str, count: int, as_strings: bool) -> bytes:
+    """Write ids of passports that the sandbox never gave, of 12 digits and other ones for each tag.
+
+    The text is kept, because writing millions of ids takes a second.
+    """
+    first = 10**11 + int.from_bytes(blake2b(tag.encode(), digest_size=8).digest()) % 80_000 * MOST_EARLIER_CLAIMS
+    separator, end = ('","', '"') if as_strings else (",", "")
+    return (end + separator.join(map(str, range(first, first + count))) + end).encode()
 
 
 def claimed_count(count: int, switches: Switches) -> Answer:
@@ -128,6 +154,8 @@ def with_fault(rule: FaultRule, answer: Answer) -> Answer:
     given_nothing = rule.fault is Fault.RUBBISH and answer.status != 200  # an empty pool keeps its answer
     if status is not None and not given_nothing:
         answer = _REPLACEMENTS[rule.fault](status)
+    if rule.fault is Fault.CUT:
+        answer.body = answer.body[: len(answer.body) // 2]
     if rule.retry_after_header is not None:
         answer.headers.append(("retry-after", rule.retry_after_header))
     answer.fault = rule

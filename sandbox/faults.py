@@ -23,9 +23,13 @@ class Fault(StrEnum):
     LOST_ANSWER = "lost_answer"  # the connection is closed without a byte of answer
     CONNECTION_RESET = "connection_reset"  # TCP RST instead of an answer
     HANG = "hang"  # nothing until the caller gives up, or `seconds` have passed
+    SLOW = "slow"  # the whole answer, after `seconds` of silence; what it says is of the moment of the call
+    LATE = "late"  # nothing, and the call takes effect after `seconds`, whether or not the caller is still there
     DRIP = "drip"  # the body comes one byte every `seconds`
     DRIP_HEADERS = "drip_headers"  # so do the headers
     TRUNCATED = "truncated"  # half the body that content-length promised, then the end
+    CUT = "cut"  # half the body, as if it were the whole one
+    SHORT_LIST = "short_list"  # a list of claims without its second half, with its closing bracket
     SERVER_ERROR_BEFORE = "server_error_before"  # 5xx, nothing was done
     SERVER_ERROR_AFTER = "server_error_after"  # 5xx, but it was done
     TOO_MANY_REQUESTS = "too_many_requests"  # 429
@@ -50,9 +54,13 @@ TRAITS = {
     Fault.LOST_ANSWER: FaultTraits(commits=True, answers=False),
     Fault.CONNECTION_RESET: FaultTraits(commits=True, answers=False),
     Fault.HANG: FaultTraits(commits=True, answers=False),
+    Fault.SLOW: FaultTraits(commits=True),
+    Fault.LATE: FaultTraits(commits=True, answers=False),
     Fault.DRIP: FaultTraits(commits=True),
     Fault.DRIP_HEADERS: FaultTraits(commits=True),
     Fault.TRUNCATED: FaultTraits(commits=True),
+    Fault.CUT: FaultTraits(commits=True),
+    Fault.SHORT_LIST: FaultTraits(commits=True),
     Fault.SERVER_ERROR_BEFORE: FaultTraits(commits=False, status=500),
     Fault.SERVER_ERROR_AFTER: FaultTraits(commits=True, status=500),
     Fault.TOO_MANY_REQUESTS: FaultTraits(commits=False, status=429),
@@ -64,8 +72,14 @@ TRAITS = {
     Fault.DUPLICATE: FaultTraits(commits=True),
 }
 
-RESERVE_ONLY = (Fault.WRONG_HOST, Fault.DUPLICATE)
-DEFAULT_SECONDS = {Fault.HANG: 120.0, Fault.DRIP: 1.0, Fault.DRIP_HEADERS: 1.0}
+ONLY_FOR = {
+    Fault.WRONG_HOST: (CallKind.RESERVE,),
+    Fault.DUPLICATE: (CallKind.RESERVE,),
+    Fault.LATE: (CallKind.RESET, CallKind.REPLACE),
+    Fault.SHORT_LIST: (CallKind.LIST,),
+}
+NEEDS_THE_EFFECT = (Fault.WRONG_HOST, Fault.DUPLICATE, Fault.SHORT_LIST)
+DEFAULT_SECONDS = {Fault.HANG: 120.0, Fault.SLOW: 30.0, Fault.LATE: 60.0, Fault.DRIP: 1.0, Fault.DRIP_HEADERS: 1.0}
 
 
 class FaultRule(BaseModel):
@@ -82,7 +96,7 @@ class FaultRule(BaseModel):
     status: int | None = Field(default=None, ge=200, le=599, description="A status instead of the fault's own.")
     retry_after: int | str | None = Field(default=None, description="Retry-After: seconds or an HTTP date.")
     seconds: float | None = Field(
-        default=None, ge=0, description="How long to hang, or the time between two bytes of a drip."
+        default=None, ge=0, description="How long to be silent, or the time between two bytes of a drip."
     )
     commit: bool | None = Field(
         default=None, description="Whether the call takes effect; unset: as docs/sandbox.md says for the fault."
@@ -92,10 +106,11 @@ class FaultRule(BaseModel):
 
     @model_validator(mode="after")
     def _fits_its_call(self) -> "FaultRule":
-        if self.fault in RESERVE_ONLY and self.call is not CallKind.RESERVE:
-            message = f"fault {self.fault} strikes only reserve, not {self.call}"
+        calls = ONLY_FOR.get(self.fault, tuple(CallKind))
+        if self.call not in calls:
+            message = f"fault {self.fault} strikes only {' and '.join(calls)}, not {self.call}"
             raise ValueError(message)
-        if self.fault in RESERVE_ONLY and self.commit is False:
+        if self.fault in NEEDS_THE_EFFECT and self.commit is False:
             message = f"fault {self.fault} answers a call that took effect; leave commit out"
             raise ValueError(message)
         if self.status is not None and TRAITS[self.fault].status is None:
@@ -110,7 +125,7 @@ class FaultRule(BaseModel):
 
     @property
     def pause(self) -> float:
-        """Seconds of a hang, or between two bytes of a drip."""
+        """Seconds of silence, or between two bytes of a drip."""
         return DEFAULT_SECONDS.get(self.fault, 0.0) if self.seconds is None else self.seconds
 
     @property

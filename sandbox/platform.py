@@ -4,22 +4,24 @@ The platform is deterministic: the same seed and the same journal of commands gi
 faults. So it survives a restart: it writes every command to the journal, and executes them again.
 """
 
+import random
 import threading
 import time
+from bisect import insort
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import fields
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 from sandbox import answers
-from sandbox.answers import Answer
+from sandbox.answers import Answer, ReplacementRefused
 from sandbox.calls import ActOutcome, Call, CustomerAct, HistoryEntry
 from sandbox.errors import SandboxError
 from sandbox.faults import TRAITS, CallKind, Fault, FaultPlan, FaultRule
 from sandbox.journal import Journal
 from sandbox.pools import Passport, PassportState, Pools
-from sandbox.switches import Refusal, Right, Switches, TagRule
+from sandbox.switches import ChosenPassphrase, Refusal, Right, Switches, TagRule
 
 JOURNAL_VERSION = 1
 DEFAULT_KEY = "sandbox-key"  # all rights, for local use: nothing in the sandbox needs a secret
@@ -33,6 +35,14 @@ RIGHT_OF = {
 }
 
 _ENTRY_FIELDS = [entry_field.name for entry_field in fields(HistoryEntry)]
+
+
+class _LateCall(NamedTuple):
+    """A call that takes effect when it is due (epoch seconds); ``seq`` is the history entry of its request."""
+
+    due: float
+    seq: int
+    call: Call
 
 
 class Platform:
@@ -67,6 +77,7 @@ class Platform:
         self._refused = 0
         self._given = 0
         self._struck: Counter[str] = Counter()
+        self._late: list[_LateCall] = []  # calls that take effect later, the next one first
 
     # --- journal -----------------------------------------------------------------------------------------------
 
@@ -106,6 +117,7 @@ class Platform:
                 CustomerAct(event["act"]), event["id"], event["phrase"], event["hash"], event["at"]
             ),
             "call": lambda: self._redo_call(event, journal),
+            "late": self._carry_out_next,
         }
         try:
             redo[event["do"]]()
@@ -138,7 +150,7 @@ class Platform:
     def call(self, call: Call) -> Answer:
         """Execute one NMP call, including its fault, and give what to send."""
         with self._lock:
-            now = self._clock()
+            now = self._now()
             entry, answer = self._call(call, now)
             if self._journal is not None:
                 self._journal.append(_call_event(call, now, entry.certificate_id))
@@ -158,7 +170,10 @@ class Platform:
             return entry, answers.refused(refusal, self.switches)
 
         rule = self.faults.draw(call.kind, call.tags, can_repeat=self._last_live(call) is not None)
-        if rule is None or rule.commits:
+        if rule is not None and rule.fault is Fault.LATE and rule.commits:
+            insort(self._late, _LateCall(now + rule.pause, entry.seq, call))
+            answer = answers.nothing_done(self.switches)
+        elif rule is None or rule.commits:
             answer = self._execute(call, rule, entry)
         else:
             answer = answers.nothing_done(self.switches)
@@ -186,15 +201,17 @@ class Platform:
             case CallKind.RESERVE:
                 return self._reserve(call, rule, entry)
             case CallKind.RESET:
-                taken = self.pools.reset(call.tags, self.switches, entry.seq)
-                entry.certificates = [str(passport.certificate_id) for passport in taken]
-                return answers.reset(len(taken), self.switches)
+                return self._reset(call, entry)
             case CallKind.REPLACE:
                 return self._replace(call, entry)
             case CallKind.LIST:
-                return answers.claimed_list(self.pools.claimed(call.tags, call.tag_rule), self.switches)
+                earlier, claimed = self._claims(call, entry.time)
+                if rule and rule.fault is Fault.SHORT_LIST:
+                    earlier, claimed = [(tag, count // 2) for tag, count in earlier], claimed[: len(claimed) // 2]
+                return answers.claimed_list(earlier, claimed, self.switches)
             case CallKind.COUNT:
-                return answers.claimed_count(len(self.pools.claimed(call.tags, call.tag_rule)), self.switches)
+                earlier, claimed = self._claims(call, entry.time)
+                return answers.claimed_count(sum(count for _, count in earlier) + len(claimed), self.switches)
 
     def _reserve(self, call: Call, rule: FaultRule | None, entry: HistoryEntry) -> Answer:
         if rule and rule.fault is Fault.DUPLICATE:
@@ -211,16 +228,70 @@ class Platform:
         self._given += not entry.repeated
         return answers.reserved(passport, link, call.format, self.switches)
 
+    def _reset(self, call: Call, entry: HistoryEntry) -> Answer:
+        before, after = self.switches.claims_in_reset
+        if before:
+            self._history.pop()  # the reset takes effect after these claims
+            self._claim_some(self.pools.reserved(call.tags, self.switches.tag_rule), before, entry)
+            entry.seq = len(self._history) + 1
+            self._history.append(entry)
+        taken = self.pools.reset(call.tags, self.switches, entry.seq)
+        entry.certificates = [str(passport.certificate_id) for passport in taken]
+        if after:
+            self._claim_some(taken, after, entry)
+        return answers.reset(len(taken), self.switches)
+
+    def _claim_some(self, passports: list[Passport], count: int, entry: HistoryEntry) -> None:
+        """Let the customers of some of these passports claim by the links that they have."""
+        lots = random.Random(f"{self.seed}/claims/{entry.seq}")  # noqa: S311 - a seeded schedule, no secret
+        for passport in lots.sample(passports, min(count, len(passports))):
+            link = answers.link_of(passport, self.switches.link_host, self.switches)
+            self._act(CustomerAct.CLAIM, passport.certificate_id, passport.passphrase, _sha256(link), entry.time)
+
+    def _claims(self, call: Call, now: float) -> tuple[list[tuple[str, int]], list[int]]:
+        """Give how many earlier claims each tag has, and the certificates of the others that are listed by now."""
+        earlier = self.switches.earlier_claims if len(call.tags) == 1 or call.tag_rule is TagRule.OR else {}
+        claimed = self.pools.claimed(call.tags, call.tag_rule, now - self.switches.claims_lag_seconds)
+        return [(tag, earlier.get(tag, 0)) for tag in call.tags], claimed
+
     def _replace(self, call: Call, entry: HistoryEntry) -> Answer:
         passport = self.pools.passport(call.certificate_id or 0)
         if passport is None or passport.state is PassportState.CLAIMED:
-            return answers.not_owned(self.switches)
-        self.pools.replace_link(passport, call.passphrase, self.switches, entry.time)
+            return answers.not_replaced(ReplacementRefused.NOT_OWNED, self.switches)
+        chosen, reading = call.passphrase, self.switches.chosen_passphrase
+        if chosen is not None:
+            if reading is ChosenPassphrase.CURRENT and not passport.opens_with(chosen, entry.time):
+                return answers.not_replaced(ReplacementRefused.NOT_CURRENT, self.switches)
+            if reading is ChosenPassphrase.REPEAT_REFUSED and passport.had(chosen):
+                return answers.not_replaced(ReplacementRefused.USED_BEFORE, self.switches)
+            if reading in (ChosenPassphrase.CURRENT, ChosenPassphrase.IGNORED):
+                chosen = None
+        self.pools.replace_link(passport, chosen, self.switches, entry.time)
         link = answers.link_of(passport, self.switches.link_host, self.switches)
         entry.certificate_id = str(passport.certificate_id)
         entry.link_sha256 = _sha256(link)
         self._name_tags(entry, passport)
         return answers.replaced(passport, link, self.switches)
+
+    # --- late effects ------------------------------------------------------------------------------------------
+
+    def _now(self) -> float:
+        """Give the time, after carrying out the late calls that are due by then."""
+        now = self._clock()
+        while self._late and self._late[0].due <= now:
+            self._carry_out_next()
+            self._note({"do": "late"})
+        return now
+
+    def _carry_out_next(self) -> None:
+        """Let the next late call take effect; its history entry has the time at which it was due."""
+        due, _, call = self._late.pop(0)
+        entry = HistoryEntry(len(self._history) + 1, due, call.kind, ",".join(call.tags), request_id=call.request_id)
+        entry.fault = Fault.LATE
+        if call.tags:
+            entry.epoch = self.pools.epochs[call.tags[0]]
+        self._history.append(entry)
+        self._execute(call, None, entry)
 
     def _last_live(self, call: Call) -> Passport | None:
         """Find the passport that a repeated certificate would be of."""
@@ -237,7 +308,7 @@ class Platform:
     def act(self, act: CustomerAct, certificate_id: int, passphrase: str, link: str | None = None) -> ActOutcome:
         """Scan or claim a passport: the first claim with a valid passphrase owns it from then on."""
         with self._lock:
-            now = self._clock()
+            now = self._now()
             link_hash = _sha256(link.strip()) if link else None
             outcome = self._act(act, certificate_id, passphrase, link_hash, now)
             self._note(
@@ -254,7 +325,10 @@ class Platform:
             return outcome
         self._name_tags(entry, passport)
         if outcome is ActOutcome.DONE:
-            (self.pools.scan if act is CustomerAct.SCAN else self.pools.claim)(passport)
+            if act is CustomerAct.SCAN:
+                self.pools.scan(passport)
+            else:
+                self.pools.claim(passport, now)
         return outcome
 
     # --- control -----------------------------------------------------------------------------------------------
@@ -305,6 +379,7 @@ class Platform:
             message = f"a pool of {size} passports is not allowed; give 0 or more"
             raise ValueError(message)
         with self._lock:
+            self._now()
             pool = self.pools.resize(tags, size)
             self._note({"do": "pool", "tags": tags, "size": size})
             return pool.counts()
@@ -312,6 +387,7 @@ class Platform:
     def set_switches(self, changes: dict[str, Any]) -> Switches:
         """Change some switches and give all; raises pydantic.ValidationError, and then changes none."""
         with self._lock:
+            self._now()
             self.switches = Switches.model_validate({**self.switches.model_dump(), **changes})
             self._note({"do": "switches", "switches": self.switches.model_dump(mode="json")})
             return self.switches
@@ -337,12 +413,14 @@ class Platform:
     def history(self, since: int = 0, limit: int = 10_000) -> list[dict[str, Any]]:
         """List what happened after entry ``since``, oldest first, at most ``limit`` entries."""
         with self._lock:
+            self._now()
             entries = self._history[since : since + limit]
         return [{name: getattr(entry, name) for name in _ENTRY_FIELDS} for entry in entries]
 
     def counters(self) -> dict[str, Any]:
         """Count calls, reservations given, claims, faults by kind, and each tag's passports by state."""
         with self._lock:
+            self._now()
             return {
                 "requests": {kind: self._calls[kind] for kind in CallKind},
                 "refused": self._refused,

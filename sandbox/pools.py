@@ -9,8 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import blake2b
+from math import inf
 
-from sandbox.switches import AfterReset, ConsumeOn, ResetScope, ReturnsTo, Switches, TagRule
+from sandbox.switches import AfterReset, ConsumeOn, OldLink, ResetScope, ReturnsTo, Switches, TagRule
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 DIGITS = "0123456789"
@@ -35,19 +36,31 @@ class Passport:
     state: PassportState = PassportState.FREE
     live: bool = False  # given, and neither reset nor claimed since
     wants_new_passphrase: bool = False  # at its next reservation
-    former_passphrase: str | None = None  # replaced; it still claims until ...
-    former_until: float = 0.0
+    dead: bool = False  # no passphrase claims it, until it is given again or its link is replaced
+    valid_from: float = 0.0  # when its passphrase begins to claim, in epoch seconds
+    former: tuple[tuple[str, float], ...] = ()  # replaced passphrases, and until when each still claims
 
     def opens_with(self, passphrase: str, now: float) -> bool:
         """Say whether a passphrase scans and claims the passport at this moment (epoch seconds)."""
-        return passphrase == (self.former_passphrase if now < self.former_until else self.passphrase)
+        if self.dead:
+            return False
+        if passphrase == self.passphrase:
+            return now >= self.valid_from
+        return any(passphrase == former and now < until for former, until in self.former)
 
-    def change_passphrase(self, passphrase: str, former_until: float) -> None:
-        """Replace the passphrase; the former one is valid until that moment (epoch seconds), and the new one after."""
-        self.former_passphrase = self.passphrase
-        self.former_until = former_until
-        self.passphrase = passphrase
+    def had(self, passphrase: str) -> bool:
+        """Say whether this is the passphrase of the passport, or was."""
+        return passphrase == self.passphrase or any(passphrase == former for former, _ in self.former)
+
+    def change_passphrase(self, passphrase: str, *, former_until: float, valid_from: float) -> None:
+        """Replace the passphrase. Both moments are epoch seconds; with the same passphrase nothing changes."""
         self.wants_new_passphrase = False
+        if passphrase == self.passphrase:
+            return
+        kept = [each for each in self.former if each[0] != passphrase]
+        self.former = (*kept, (self.passphrase, former_until))
+        self.passphrase = passphrase
+        self.valid_from = valid_from
 
 
 @dataclass(slots=True)
@@ -60,7 +73,7 @@ class Pool:
     returned: deque[Passport] = field(default_factory=deque)
     offered: Passport | None = None  # given, but only a scan or a claim takes it from the pool
     reserved: dict[int, Passport] = field(default_factory=dict)
-    claimed: list[tuple[int, int]] = field(default_factory=list)  # (number of the claim, certificate id)
+    claimed: list[tuple[int, int, float]] = field(default_factory=list)  # (number of the claim, certificate id, when)
     last_given: Passport | None = None
 
     @property
@@ -126,10 +139,14 @@ class Pools:
                 return pool.last_given
         return None
 
-    def claimed(self, tags: tuple[str, ...], rule: TagRule) -> list[int]:
-        """List the certificates claimed under these tags, in the order of their claims."""
+    def claimed(self, tags: tuple[str, ...], rule: TagRule, until: float) -> list[int]:
+        """List the certificates claimed under these tags until then (epoch seconds), in the order of their claims."""
         claims = sorted(claim for pool in self._matches(tags, rule) for claim in pool.claimed)
-        return [certificate_id for _, certificate_id in claims]
+        return [certificate_id for _, certificate_id, claimed_at in claims if claimed_at <= until]
+
+    def reserved(self, tags: tuple[str, ...], rule: TagRule) -> list[Passport]:
+        """List the passports reserved under these tags, which a reset takes back."""
+        return [passport for pool in self._matches(tags, rule) for passport in pool.reserved.values()]
 
     # --- what changes passports --------------------------------------------------------------------------------
 
@@ -146,8 +163,11 @@ class Pools:
             passport = self._next(pool, switches)
             if passport is None:
                 continue
+            passport.dead = False
             if passport.wants_new_passphrase:
-                passport.change_passphrase(self._new_passphrase(passport.certificate_id, switches), now)
+                lives = switches.old_link_after_reset is OldLink.LIVES
+                phrase = self._new_passphrase(passport.certificate_id, switches)
+                passport.change_passphrase(phrase, former_until=inf if lives else now, valid_from=now)
             if switches.consume_on is ConsumeOn.CLAIM:
                 pool.offered = passport
             elif passport.state is PassportState.FREE:
@@ -164,7 +184,7 @@ class Pools:
     def reset(self, tags: tuple[str, ...], switches: Switches, number: int) -> list[Passport]:
         """Take reserved passports back; ``number`` decides which, if the reset takes only some."""
         pools = self._matches(tags, switches.tag_rule)
-        resettable = [passport for pool in pools for passport in pool.reserved.values()]
+        resettable = self.reserved(tags, switches.tag_rule)
         if switches.reset_scope is ResetScope.SOME and resettable:
             lots = random.Random(f"{self._seed}/reset/{number}")  # noqa: S311 - a seeded schedule, no secret
             resettable = lots.sample(resettable, lots.randint(1, len(resettable)))
@@ -173,6 +193,7 @@ class Pools:
             del pool.reserved[passport.certificate_id]
             passport.state = PassportState.FREE
             passport.live = False
+            passport.dead = switches.old_link_after_reset is OldLink.DIES
             passport.wants_new_passphrase = switches.passphrase_after_reset is AfterReset.NEW
             pool.returned.append(passport)
         for pool in pools:
@@ -184,7 +205,9 @@ class Pools:
     def replace_link(self, passport: Passport, passphrase: str | None, switches: Switches, now: float) -> None:
         """Give a passport another passphrase (None: a new one), valid after ``mining_seconds``."""
         chosen = passphrase or self._new_passphrase(passport.certificate_id, switches, REPLACED_PASSPHRASE_LENGTH)
-        passport.change_passphrase(chosen, now + switches.mining_seconds)
+        mined = now if passport.dead else now + switches.mining_seconds
+        passport.change_passphrase(chosen, former_until=mined, valid_from=mined)
+        passport.dead = False
 
     def scan(self, passport: Passport) -> None:
         """Reserve a passport that was only offered."""
@@ -193,14 +216,14 @@ class Pools:
             pool.offered = None
             self._reserve(pool, passport)
 
-    def claim(self, passport: Passport) -> None:
-        """Make a customer the owner of a passport."""
+    def claim(self, passport: Passport, now: float) -> None:
+        """Make a customer the owner of a passport, at this moment (epoch seconds)."""
         pool = self._pools[passport.tags]
         pool.reserved.pop(passport.certificate_id, None)
         passport.state = PassportState.CLAIMED
         passport.live = False
         self.claims += 1
-        pool.claimed.append((self.claims, passport.certificate_id))
+        pool.claimed.append((self.claims, passport.certificate_id, now))
 
     # --- one pool ----------------------------------------------------------------------------------------------
 

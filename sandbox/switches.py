@@ -1,9 +1,13 @@
 """Every point that the NMP's documentation leaves open, as a switch; the defaults are the documented examples."""
 
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+MOST_EARLIER_CLAIMS = 10_000_000
+
+Count = Annotated[int, Field(ge=0)]
 
 
 class Right(StrEnum):
@@ -25,6 +29,23 @@ class AfterReset(StrEnum):
 
     KEPT = "kept"
     NEW = "new"  # the former link ends when the new one is given
+
+
+class OldLink(StrEnum):
+    """How long the link of a passport that was reset still claims."""
+
+    DIES = "dies"  # it ends with the reset; it claims again if the same link is given again
+    UNTIL_GIVEN = "until_given"  # until the passport is given again with a new passphrase
+    LIVES = "lives"  # until the passport is claimed, whatever link is given later
+
+
+class ChosenPassphrase(StrEnum):
+    """What the passphrase means that a replacement is sent with: ``[certificateId, passphrase]``."""
+
+    HONOURED = "honoured"  # it is the new one; sent again, it gives the same link again
+    REPEAT_REFUSED = "repeat_refused"  # it is the new one; one that the passport had before is refused
+    IGNORED = "ignored"  # the platform makes the new one
+    CURRENT = "current"  # it must be the current one, else the call is refused; the platform makes the new one
 
 
 class ReturnsTo(StrEnum):
@@ -92,10 +113,17 @@ class Switches(BaseModel):
     )
     passphrase_digits: bool = Field(default=False, description="Passphrases are all digits.")
     passphrase_after_reset: AfterReset = Field(default=AfterReset.KEPT, description="Passphrase after a reset.")
+    old_link_after_reset: OldLink = Field(
+        default=OldLink.UNTIL_GIVEN, description="How long the link of a passport that was reset still claims."
+    )
     reset_returns_to: ReturnsTo = Field(
         default=ReturnsTo.FRONT, description="Front: the next order gets a reset passport."
     )
     reset_scope: ResetScope = Field(default=ResetScope.ALL, description="What resetAll resets.")
+    claims_in_reset: tuple[Count, Count] = Field(
+        default=(0, 0),
+        description="Customers who claim while resetAll works: so many before it takes effect, so many after it.",
+    )
     reset_right: Right | None = Field(
         default=Right.CERT_CREATE, description="The right that resetAll needs; null: any key."
     )
@@ -104,6 +132,19 @@ class Switches(BaseModel):
     reserve_claimed: bool = Field(default=False, description="reserveOne gives claimed passports of the pool too.")
     mining_seconds: float = Field(
         default=0.0, ge=0, description="Seconds in which an old link still claims after its replacement."
+    )
+    chosen_passphrase: ChosenPassphrase = Field(
+        default=ChosenPassphrase.HONOURED, description="What a passphrase means that a replacement is sent with."
+    )
+    refused_replacement: int = Field(
+        default=500, ge=400, le=599, description="Status of the answer to a replacement that is refused."
+    )
+
+    claims_lag_seconds: float = Field(
+        default=0.0, ge=0, description="Seconds until a claim appears in the list and the count of claims."
+    )
+    earlier_claims: dict[str, Annotated[int, Field(ge=0, le=MOST_EARLIER_CLAIMS)]] = Field(
+        default_factory=dict, description="Per tag: so many claims of other passports, first in the list."
     )
 
     no_key: Refusal = Field(

@@ -84,6 +84,12 @@ async def _hang(transport: asyncio.Transport, _answer: Answer, pause: float, gon
     transport.close()
 
 
+async def _send_late(transport: asyncio.Transport, answer: Answer, pause: float, gone: asyncio.Future[None]) -> None:
+    if await _wait(gone, pause):
+        transport.write(_head(answer) + answer.body)
+        transport.close()
+
+
 async def _truncate(transport: asyncio.Transport, answer: Answer, _pause: float, _gone: asyncio.Future[None]) -> None:
     transport.write(_head(answer) + answer.body[: len(answer.body) // 2])
     transport.close()
@@ -121,6 +127,8 @@ _AT_THE_SOCKET = {
     Fault.LOST_ANSWER: _lose,
     Fault.CONNECTION_RESET: _reset,
     Fault.HANG: _hang,
+    Fault.SLOW: _send_late,
+    Fault.LATE: _hang,
     Fault.TRUNCATED: _truncate,
     Fault.DRIP: _drip,
     Fault.DRIP_HEADERS: _drip_all,

@@ -255,6 +255,8 @@ def sandbox_client(sandbox: SandboxServer) -> Iterator[NmpClient]:
         (Fault.DRIP, AttemptOutcome.UNKNOWN),
         (Fault.DRIP_HEADERS, AttemptOutcome.UNKNOWN),
         (Fault.TRUNCATED, AttemptOutcome.UNKNOWN),
+        (Fault.CUT, AttemptOutcome.UNREADABLE),
+        (Fault.SLOW, AttemptOutcome.UNKNOWN),
         (Fault.SERVER_ERROR_BEFORE, AttemptOutcome.UNKNOWN),
         (Fault.SERVER_ERROR_AFTER, AttemptOutcome.UNKNOWN),
         (Fault.TOO_MANY_REQUESTS, AttemptOutcome.THROTTLED),
