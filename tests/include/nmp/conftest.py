@@ -33,11 +33,11 @@ def server() -> Iterator[Starting]:
 
 @pytest.fixture
 def client() -> Iterator[Building]:
-    """Build clients: ``client(url, **options)``."""
+    """Build clients: ``client(url, key=…, **options)``."""
     with ExitStack() as stack:
 
-        def build(url: str, **options: object) -> NmpClient:
-            built = NmpClient(NmpConnection.validated(url, KEY), **options)  # type: ignore[arg-type]
+        def build(url: str, key: str = KEY, **options: object) -> NmpClient:
+            built = NmpClient(NmpConnection.validated(url, key), **options)  # type: ignore[arg-type]
             stack.callback(built.close)
             return built
 

@@ -5,12 +5,15 @@ import ssl
 import threading
 import time
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from include.nmp.client import ListedClaims, NmpClient
 from include.nmp.errors import NmpError, NmpNotReachedError, NmpRefusedError, NmpUncertainError, NmpUnreadableError
+from local.processes import wait_until
+from sandbox.server import SandboxServer
 from tests.include.nmp.raw_server import (
     AMPLE,
     KEY,
@@ -236,3 +239,70 @@ def test_a_long_list_needs_no_more_memory_than_a_short_one(server: Starting, cli
         tracemalloc.stop()
     assert (ids, listed.complete) == (300_001, True)
     assert peak < 3_000_000  # bytes; the ids alone would be 18 million
+
+
+# -- against the sandbox -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[SandboxServer]:
+    with SandboxServer() as running:
+        running.start(seed=7, config={"switches": {"earlier_claims": {"demo-gift": 20_000}}})
+        yield running
+
+
+@pytest.fixture
+def all_ids(sandbox: SandboxServer, client: Building) -> list[str]:
+    ids, listed = read(client(sandbox.base_url, key=sandbox.api_key))
+    assert (len(ids), listed.complete) == (20_000, True)
+    return ids
+
+
+# The whole list has 260,030 bytes: 28 before the first id, and 13 for each with its comma. Half of it ends after 9,999.
+@pytest.mark.parametrize(
+    ("fault", "options", "found", "complete"),
+    [
+        ("slow", {"seconds": 2 * SOON}, 20_000, True),
+        ("truncated", {}, 9_999, False),
+        ("cut", {}, 9_999, False),
+        ("drip", {"seconds": 0.01}, 0, False),
+        ("short_list", {}, 10_000, True),  # the count of the claims tells
+    ],
+)
+def test_what_the_sandbox_does_to_a_list_is_seen(
+    fault: str,
+    options: dict[str, float],
+    found: int,
+    complete: bool,
+    sandbox: SandboxServer,
+    client: Building,
+    all_ids: list[str],
+) -> None:
+    nmp = client(sandbox.base_url, key=sandbox.api_key, read_timeout=SOON)
+    sandbox.control().queue_fault(fault, call="list", **options)
+    ids, listed = read(nmp, SOON if fault == "drip" else AMPLE)
+    assert (ids, listed.complete) == (all_ids[:found], complete)
+    assert nmp.claimed_count("demo-gift") == 20_000
+
+
+@pytest.mark.parametrize("fault", ["hang", "lost_answer", "connection_reset", "server_error_after", "html_error"])
+def test_without_an_answer_of_the_sandbox_there_is_no_list(
+    fault: str, sandbox: SandboxServer, client: Building
+) -> None:
+    sandbox.control().queue_fault(fault, call="list")
+    with pytest.raises(NmpUncertainError):
+        read(client(sandbox.base_url, key=sandbox.api_key), SOON)
+
+
+def test_a_late_reset_is_uncertain_and_takes_effect_after_the_client_has_gone(
+    sandbox: SandboxServer, client: Building
+) -> None:
+    nmp, control = client(sandbox.base_url, key=sandbox.api_key), sandbox.control()
+    nmp.reserve("late", deadline=time.monotonic() + AMPLE)
+    control.queue_fault("late", call="reset", seconds=3 * SOON)
+    with pytest.raises(NmpUncertainError, match="no complete answer came in time"):
+        nmp.reset_all("late", seconds=SOON)
+    asked = control.history()[-1]
+    assert (asked["kind"], asked["certificates"]) == ("reset", None)
+    assert wait_until(lambda: control.counters()["tags"]["late"]["reserved"] == 0, AMPLE)
+    assert control.history()[-1]["time"] == asked["time"] + 3 * SOON
