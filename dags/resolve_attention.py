@@ -48,6 +48,7 @@ PARAMS = {
     "keys": Param(
         [],
         type=["null", "array"],
+        items={"type": "string"},
         title="Keys",
         description="Order keys, one a line. To acknowledge: subjects of the kind. Empty: all of the kind.",
     ),

@@ -127,6 +127,48 @@ def _migrate_to(uri: str, revision: str) -> None:
             command.upgrade(config, revision)
 
 
+def test_decisions_and_rejected_rows_of_before_are_kept_and_only_those_that_were_shown_are_open(database: str) -> None:
+    _migrate_to(database, "0003")
+    do(
+        database,
+        "insert into passport_ops.tag (tag) values ('gift')",
+        """
+        insert into passport_ops.reservation
+        (order_key, order_id, campaign, tag, business_day, paid_at, stale_after, state)
+        select key, key, 'gift', 'gift', '2026-11-20', now(), '30 days', 'pending'
+        from unnest(array['taken', 'twice', 'released']) as key
+        """,
+        """
+        insert into passport_ops.rejected_row (row_key, reason, order_key, business_day, detail, run_id, seen_at) values
+        ('a', 'missing_key', null, '2026-11-20', 'it has no key', 'run', now()),
+        ('b', 'missing_key', null, '2026-11-20', 'it has no key', 'run', now() - interval '1 day'),
+        ('c', 'missing_key', null, '2026-10-01', 'it has no key', 'run', now() - interval '31 days'),
+        ('d', 'missing_product', 'taken', '2026-11-20', 'it has no product', 'run', now()),
+        ('e', 'duplicate_key', 'twice', '2026-11-20', 'an earlier row has it', 'run', now()),
+        ('f', 'unparsable_time', 'odd', null, 'its paid_at is not a time', 'run', now())
+        """,
+        """
+        insert into passport_ops.decision (order_key, action, reason, from_state, to_state, decided_by)
+        values ('released', 'release', 'looked up', 'held', 'pending', 'ada')
+        """,
+    )
+    migrate(database)
+    assert all_rows(
+        database, "select subject, reason from passport.needs_attention where kind = 'rejected' order by 1"
+    ) == [
+        ("2026-11-20 duplicate_key", "1 row is not taken: duplicate_key. The newest: twice"),
+        ("2026-11-20 missing_key", "2 rows are not taken: missing_key. The newest: a; b"),
+        ("no day unparsable_time", "1 row is not taken: unparsable_time. The newest: odd"),
+    ]
+    assert all_rows(database, "select row_key from passport.rejected where gone_at is not null order by 1") == [
+        ("c",),
+        ("d",),
+    ]
+    assert all_rows(database, "select kind, subject, settled_by, decided_by, why from passport.attention_history") == [
+        ("held", "released", "release", "ada", "looked up")
+    ]
+
+
 def test_two_processes_may_migrate_at_once(database: str) -> None:
     command = [sys.executable, "-m", "passport_airflow.migrate_warehouse"]
     environment = {**os.environ, "AIRFLOW_CONN_WAREHOUSE": database, "PYTHONPATH": f"{ROOT}:{ROOT / 'plugins'}"}
