@@ -11,6 +11,7 @@ from include.ledger.run_starts import RunStart
 from include.ledger.transitions import state_after_unknown
 from include.sql_files import sql_of
 from include.warehouse.database import Connection, read_rows
+from include.warehouse.transactions import limited_transaction
 
 sql = sql_of(__package__)
 
@@ -40,7 +41,7 @@ def lapse_calls_of_tag(connection: Connection, tag: str) -> None:
 
     In one transaction of its own. For a reset, which waits until no call under its tag has a lease.
     """
-    with connection.transaction():
+    with limited_transaction(connection):
         orders = read_rows(connection, _LapsedOrder, sql("lock_lapsed_orders"), {"tag": tag})
         lapse_attempts(connection, [order.order_key for order in orders])
         write_moves(

@@ -8,6 +8,7 @@ from include.nmp.answers import CallFailure, RawAnswer, is_http_status
 from include.outcomes import MEANINGS, AttemptOutcome
 from include.sql_files import sql_of
 from include.warehouse.database import Connection, read_rows
+from include.warehouse.transactions import limited_transaction
 
 sql = sql_of(__package__)
 
@@ -17,7 +18,7 @@ LONGEST_TEXT = 1000
 
 def prepare(connection: Connection) -> None:
     """Make the temporary tables into which answers and links are copied; once for each connection."""
-    with connection.transaction():
+    with limited_transaction(connection):
         connection.execute(sql("staging"))
 
 

@@ -1,19 +1,27 @@
-"""Take an extraction into the ledger: one transaction, in which the rows go through a temporary table of their own."""
+"""Take an extraction into the ledger: its rows are copied to temporary tables of the session, then merged in chunks.
+
+Merging locks orders that engines may wait for, so each chunk is a short transaction. What says that the extraction was
+registered is written last, in one transaction. Done again, all of it changes nothing, so a task that dies in between is
+simply tried again.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from include.business_day import DayBounds
 from include.ledger.leases import lapse_attempts
 from include.ledger.states import UNSERVED
 from include.orders import CheckedOrder
 from include.sql_files import sql_of
 from include.warehouse.database import Connection, read_rows
+from include.warehouse.transactions import Kind, again_after_limit, limited_transaction
 
 sql = sql_of(__package__)
 
 MOST_REJECTED_NAMED = 50
+CHUNK_ORDERS = 2000  # takes a small part of the two seconds that engines wait for a lock
 
 
 class RejectedRow(NamedTuple):
@@ -38,29 +46,73 @@ def register(
     rows: Iterable[CheckedOrder],
     *,
     run_id: str,
-    days_read: Sequence[date],
+    days_read: DayBounds,
     pool_sizes: Mapping[str, int | None],
     began_at: datetime | None,
 ) -> Registered:
-    """Do what ``RunLedger.register`` says, inside the transaction that is open on ``connection``."""
-    run = {"run_id": run_id}
-    connection.execute(sql("incoming_orders"))
-    with connection.cursor() as cursor, cursor.copy(sql("copy_orders")) as copy:
-        for row in rows:
-            copy.write_row(row)
-    connection.execute(sql("mark_duplicates"))
-    connection.execute(sql("incoming_rejected"))
-    tags = connection.execute(sql("incoming_tags")).fetchall()
-    named = {"tags": [tag for tag, _ in tags], "pool_sizes": [pool_sizes.get(campaign) for _, campaign in tags]}
-    connection.execute(sql("register_tags"), named)
-    connection.execute(sql("keep_tags"), named)
-    connection.execute(sql("register_orders"), run)
-    _cancel_missing(connection, run, days_read, began_at)
-    _save_rejected(connection, run, days_read, began_at)
-    orders: dict[date, int] = dict(connection.execute(sql("incoming_days")).fetchall())
-    [(rejected,)] = connection.execute(sql("count_rejected")).fetchall()
-    first = read_rows(connection, RejectedRow, sql("first_rejected"), {"most": MOST_REJECTED_NAMED})
+    """Do what ``RunLedger.register`` says on ``connection``, whose temporary tables outlive its transactions."""
+    _stage(connection, rows)
+    tags = _register_tags(connection, pool_sizes)
+    for first_key, last_key in connection.execute(sql("chunks"), {"orders": CHUNK_ORDERS}).fetchall():
+        _merge(connection, {"run_id": run_id, "tags": tags, "first_key": first_key, "last_key": last_key})
+    return _finish(connection, {"run_id": run_id}, days_read, began_at)
+
+
+def _stage(connection: Connection, rows: Iterable[CheckedOrder]) -> None:
+    """Copy the rows to the session's own tables; no row of the ledger is locked meanwhile."""
+    with limited_transaction(connection, Kind.LONG):
+        connection.execute(sql("drop_incoming"))
+        connection.execute(sql("incoming_orders"))
+        with connection.cursor() as cursor, cursor.copy(sql("copy_orders")) as copy:
+            for row in rows:
+                copy.write_row(row)
+        connection.execute(sql("mark_duplicates"))
+        connection.execute(sql("incoming_rejected"))
+        connection.execute(sql("index_incoming"))
+
+
+@again_after_limit
+def _register_tags(connection: Connection, pool_sizes: Mapping[str, int | None]) -> list[str]:
+    """Let every tag of the extraction have a row; give the tags."""
+    with limited_transaction(connection):
+        found = connection.execute(sql("incoming_tags")).fetchall()
+        tags = [tag for tag, _ in found]
+        sizes = [pool_sizes.get(campaign) for _, campaign in found]
+        connection.execute(sql("register_tags"), {"tags": tags, "pool_sizes": sizes})
+    return tags
+
+
+@again_after_limit
+def _merge(connection: Connection, chunk: Mapping[str, Any]) -> None:
+    """Merge the orders from one key to another into the ledger."""
+    with limited_transaction(connection):
+        connection.execute(sql("keep_tags"), chunk)
+        connection.execute(sql("register_orders"), chunk)
+
+
+@again_after_limit
+def _finish(
+    connection: Connection, run: Mapping[str, str], days_read: DayBounds, began_at: datetime | None
+) -> Registered:
+    """Cancel what is gone, keep what is rejected, and write that the days were read: last, and all at once."""
+    days = list(days_read)
+    with limited_transaction(connection, Kind.LONG):
+        _cancel_missing(connection, run, days, began_at)
+        _save_rejected(connection, run, days, began_at)
+        connection.execute(sql("save_days_read"), {**run, "began_at": began_at, **columns_of(days_read)})
+        orders: dict[date, int] = dict(connection.execute(sql("incoming_days")).fetchall())
+        [(rejected,)] = connection.execute(sql("count_rejected")).fetchall()
+        first = read_rows(connection, RejectedRow, sql("first_rejected"), {"most": MOST_REJECTED_NAMED})
     return Registered(orders, rejected, first)
+
+
+def columns_of(days: DayBounds) -> dict[str, list[Any]]:
+    """Give days and their bounds as bound parameters, one list for each column."""
+    return {
+        "days": list(days),
+        "begins_at": [begins_at for begins_at, _ in days.values()],
+        "ends_at": [ends_at for _, ends_at in days.values()],
+    }
 
 
 def _cancel_missing(

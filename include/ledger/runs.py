@@ -4,16 +4,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from include.business_day import ONE_DAY, DayBounds, bounds_of, days_between
 from include.ledger.going_back import GrantCount, Memory, noticing, read_grants
-from include.ledger.registering import Registered, register
+from include.ledger.registering import Registered, columns_of, register
 from include.ledger.session import LedgerSession, NeverPlannedError
 from include.ledger.states import ASKED_BY_RUNS, UNSERVED, ReservationState
 from include.sql_files import sql_of
-from include.warehouse.database import database_now, read_rows
+from include.warehouse.database import database_now, read_rows, safe_errors
+from include.warehouse.transactions import Kind, again_after_limit
 
 if TYPE_CHECKING:
     from include.orders import CheckedOrder
@@ -82,13 +83,18 @@ class _OrderOfTask:
 
 
 class RunLedger(LedgerSession):
-    """Plans and checks runs; each method is one transaction. See ``LedgerSession``."""
+    """Plans and checks runs; each method but ``register`` is one transaction, repeated after a limit ended it.
 
+    See ``LedgerSession``.
+    """
+
+    @again_after_limit
     def now(self) -> datetime:
         """Give the time by the database's clock."""
         with self.transaction() as connection:
             return database_now(connection)
 
+    @again_after_limit
     def expect_days(self, plan: RunPlan, zone: ZoneInfo) -> None:
         """Put the days of a scheduled run into the calendar, with all days since the last scheduled run.
 
@@ -102,17 +108,19 @@ class RunLedger(LedgerSession):
                 days = days_between(plan.first_day, known.first_day - ONE_DAY)
                 days += days_between(known.last_day + ONE_DAY, plan.last_day)
             if days:
-                connection.execute(sql("add_scheduled_days"), _columns(bounds_of(days, zone)))
+                connection.execute(sql("add_scheduled_days"), columns_of(bounds_of(days, zone)))
 
+    @again_after_limit
     def unserved_days(self, first_day: date) -> list[date]:
         """Give the days before ``first_day`` whose orders still wait and may still be served then, oldest first."""
-        with self.transaction() as connection:
+        with self.transaction(Kind.LONG) as connection:
             parameters = {"first_day": first_day, "unserved": UNSERVED}
             return [day for (day,) in connection.execute(sql("unserved_days"), parameters)]
 
+    @again_after_limit
     def days_not_read(self, first_day: date, not_before: date) -> list[date]:
         """Give the days of scheduled runs in ``not_before <= day < first_day`` that ended and were not read since."""
-        with self.transaction() as connection:
+        with self.transaction(Kind.LONG) as connection:
             parameters = {"first_day": first_day, "not_before": not_before}
             return [day for (day,) in connection.execute(sql("days_not_read"), parameters)]
 
@@ -127,25 +135,24 @@ class RunLedger(LedgerSession):
     ) -> Registered:
         """Take in an extraction: new keys wait for a link, unserved keys of these days that are gone are cancelled.
 
-        ``rows`` are read to their end inside the transaction, which locks no row of the ledger meanwhile and keeps none
-        of them in memory. ``days_read`` are the days with their bounds: they count as read since ``began_at``, in the
-        same transaction. ``pool_sizes`` gives the size of each campaign's pools; ``began_at`` when the extraction
-        began to read (``now``): what another run wrote since may be newer than it, and stays.
+        ``rows`` are read to their end first, while no row of the ledger is locked and none of them stays in memory.
+        ``days_read`` are the days with their bounds: they count as read since ``began_at``, which is when the
+        extraction began to read (``now``): what another run wrote since may be newer than it, and stays.
+        ``pool_sizes`` gives the size of each campaign's pools. Several transactions; done again, it changes nothing.
         """
         rows = iter(rows)
         first = list(islice(rows, 1))  # the shop's database may take long for it: the transaction begins afterwards
-        with self.transaction() as connection:
-            registered = register(
-                connection,
+        with safe_errors():
+            return register(
+                self._connected(),
                 chain(first, rows),
                 run_id=run_id,
-                days_read=list(days_read),
+                days_read=days_read,
                 pool_sizes=pool_sizes,
                 began_at=began_at,
             )
-            connection.execute(sql("save_days_read"), {"run_id": run_id, "began_at": began_at, **_columns(days_read)})
-            return registered
 
+    @again_after_limit
     def plan_run(self, plan: RunPlan, *, day_began_at: datetime | None = None) -> PlannedRun:
         """Assign a run's unserved orders to its mapped tasks, as if for the first time; give a label for each task.
 
@@ -169,7 +176,7 @@ class RunLedger(LedgerSession):
             "campaigns": list(plan.campaigns) or None,
             "asked_by_runs": ASKED_BY_RUNS,
         }
-        with self.transaction() as connection:
+        with self.transaction(Kind.LONG) as connection:
             for statement in ("save_run", "clear_run_orders", "assign_run_orders"):
                 connection.execute(sql(statement), parameters)
             [shape] = read_rows(connection, _Shape, sql("finish_run"), parameters)
@@ -179,6 +186,7 @@ class RunLedger(LedgerSession):
             labels = [f"slice {n} of {len(tasks)}: {task.orders} orders" for n, task in enumerate(tasks, start=1)]
         return PlannedRun(shape.sliced, shape.orders, labels)
 
+    @again_after_limit
     def count_grants(self) -> GrantCount:
         """Give the ledger's own identity, and how many grants it counts."""
         with self.transaction() as connection:
@@ -189,6 +197,7 @@ class RunLedger(LedgerSession):
         with noticing(self, memory), self.transaction() as connection:
             memory.compare(connection)
 
+    @again_after_limit
     def is_sliced(self, run_id: str) -> bool:
         """Whether each task of the run serves a slice of orders. Raises ``LedgerError`` for a run never planned."""
         with self.transaction() as connection:
@@ -197,6 +206,7 @@ class RunLedger(LedgerSession):
             raise NeverPlannedError(run_id)
         return bool(row[0])
 
+    @again_after_limit
     def orders_of_task(self, run_id: str, task_index: int) -> tuple[bool, list[str]]:
         """Whether a run is sliced, and the order keys of its mapped task of this index, oldest first.
 
@@ -209,6 +219,7 @@ class RunLedger(LedgerSession):
             raise NeverPlannedError(run_id)
         return rows[0].sliced, [row.order_key for row in rows if row.order_key is not None]
 
+    @again_after_limit
     def closed_days(self, run_id: str, closes: Sequence[date]) -> list[date]:
         """Give the days that a run closes and that were read whole, oldest first.
 
@@ -218,20 +229,12 @@ class RunLedger(LedgerSession):
             parameters = {"run_id": run_id, "closes": list(closes)}
             return [day for (day,) in connection.execute(sql("closed_days"), parameters)]
 
+    @again_after_limit
     def orders_of_days(
         self, days: Sequence[date], campaigns: Sequence[str] = ()
     ) -> dict[str, tuple[ReservationState, str | None]]:
         """Give state and reason of every order of some business days; of some campaigns only, where any are named."""
         parameters = {"days": list(days), "campaigns": list(campaigns) or None}
-        with self.transaction() as connection:
+        with self.transaction(Kind.LONG) as connection:
             found = connection.execute(sql("orders_of_days"), parameters).fetchall()
         return {order_key: (ReservationState(state), reason) for order_key, state, reason in found}
-
-
-def _columns(days: DayBounds) -> dict[str, list[Any]]:
-    """Give days and their bounds as bound parameters, one list for each column."""
-    return {
-        "days": list(days),
-        "begins_at": [begins_at for begins_at, _ in days.values()],
-        "ends_at": [ends_at for _, ends_at in days.values()],
-    }

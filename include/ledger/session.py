@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Self
 
-import psycopg
-
 from include.warehouse.database import Connect, Connection, open_session, safe_errors
+from include.warehouse.transactions import Kind, limited_transaction
 
 
 class LedgerError(Exception):
@@ -48,21 +47,20 @@ class LedgerSession:
         self.close()
 
     @contextmanager
-    def transaction(self) -> Iterator[Connection]:
-        """One transaction; a connection that broke is dropped, so that the next transaction opens a new one."""
-        with safe_errors():
-            try:
-                connection = self._connected()
-                with connection.transaction():
-                    yield connection
-            except (psycopg.OperationalError, psycopg.InterfaceError):
-                self.close()
-                raise
+    def transaction(self, kind: Kind = Kind.SHORT) -> Iterator[Connection]:
+        """One limited transaction; when its connection breaks, the next transaction opens a new one."""
+        with safe_errors(), limited_transaction(self._connected(), kind) as connection:
+            yield connection
 
     def _connected(self) -> Connection:
         if self._connection is None or self._connection.closed:
-            self._connection = open_session(self._connect, application_name="passport-links ledger")
-            self._prepare(self._connection)
+            connection = open_session(self._connect, autocommit=True, application_name="passport-links ledger")
+            try:
+                self._prepare(connection)
+            except BaseException:
+                connection.close()
+                raise
+            self._connection = connection
         return self._connection
 
     def _prepare(self, connection: Connection) -> None:

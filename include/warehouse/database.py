@@ -16,6 +16,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import kwargs_row, scalar_row, tuple_row
 
 from include.sql_files import sql_of
+from include.warehouse.watchdog import answered_within
 
 sql = sql_of(__package__)
 
@@ -31,6 +32,8 @@ TRANSIENT_CLASSES = frozenset(
 TRANSIENT_STATES = frozenset(
     {
         "25006",  # read-only transaction: the server has become a standby
+        "25P03",  # idle in a transaction for too long: this process was frozen, or slow
+        "25P04",  # the transaction took too long
         "55P03",  # lock not available
     }
 )
@@ -52,12 +55,14 @@ _REFUSALS = {
 
 NETWORK_LIMITS: dict[str, Any] = {
     "connect_timeout": 10,
-    "keepalives_idle": 20,
-    "keepalives_interval": 10,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 50_000,  # milliseconds
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 8_000,  # milliseconds
 }
-"""How long a server may be silent, as libpq parameters; a network that swallows everything shows within a minute."""
+"""How long a server may be silent, as libpq parameters; a network that swallows everything shows within ten seconds."""
+
+SESSION_SECONDS = 10.0  # of waiting until a new session is set up
 
 
 class SafeDatabaseError(Exception):
@@ -144,7 +149,7 @@ def open_session(
     try:
         connection.row_factory = tuple_row
         connection.autocommit = autocommit
-        with connection.transaction():
+        with answered_within(connection, SESSION_SECONDS), connection.transaction():
             connection.execute(sql("session"), {"application_name": application_name})
     except psycopg.Error as error:
         where = place(connection)

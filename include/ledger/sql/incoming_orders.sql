@@ -15,4 +15,4 @@ create temporary table incoming_order (
     carry_until date,
     reason text,
     detail text
-) on commit drop;
+);

@@ -1,7 +1,7 @@
 -- The rows that are not taken, each by what finds it in the shop: its order id or else its place among the rows without one
 -- that were paid at the same moment, and when it was paid. So it is found again whatever other days are read with it. An
 -- order id is cut, because the index of passport_ops.rejected_row takes at most 2704 bytes.
-create temporary table incoming_rejected on commit drop as
+create temporary table incoming_rejected as
 select
     row_number,
     coalesce(

@@ -1,4 +1,4 @@
--- No reset begins or ends until the orders of these tags are registered: a new order shares its tag only after all orders
+-- No reset begins or ends until a chunk of the orders of these tags is registered: a new order shares its tag only after all orders
 -- are locked, which a reset does the other way round. Calls and answers of the tags go on.
 select tag
 from passport_ops.tag

@@ -19,7 +19,7 @@ select
     carry_until,
     %(run_id)s
 from pg_temp.incoming_order
-where reason is null
+where reason is null and order_key between %(first_key)s and %(last_key)s
 order by order_key
 on conflict (order_key) do update set
     campaign = excluded.campaign,
