@@ -9,8 +9,8 @@
   an unseen answer consumed stays lost until its tag is reset. For `held` and `unknown` orders.
 * `close`: the orders get no link. Raw answers that were kept of their calls are erased. For `held`, `unknown`,
   `pending` and `out_of_stock` orders, `not_carried` ones among them.
-* `acknowledge`: a line about anything else (`rejected`, `run_stopped`, `reset`, `duplicate`, `claimed_twice`,
-  `claim_uncertain`) is seen and needs nothing more. If it happens again, it is shown again.
+* `acknowledge`: a line about anything else, like `rejected`, `run_stopped` or `claimed_twice`, is seen and needs
+  nothing more. If it happens again, it is shown again.
 
 **One order, or a list.** Fill in *Keys*, one a line. Orders that need no person are left alone; the log says why.
 

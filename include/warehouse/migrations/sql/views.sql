@@ -513,7 +513,7 @@ with line as not materialized (
         end as reason,
         'see why extract_orders failed or no run came; the next scheduled run reads what is not older than catch_up_days; '
         || 'for the rest backfill reserve_passport_links from ' || min(business_day) || ' to ' || max(business_day)
-        || ', or trigger it with each day' as what_to_do,
+        || ', or trigger it with each day; or acknowledge it with resolve_attention' as what_to_do,
         case when count(*) = 1 then min(business_day) end as business_day
     from (
         select
