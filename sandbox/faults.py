@@ -82,6 +82,11 @@ NEEDS_THE_EFFECT = (Fault.WRONG_HOST, Fault.DUPLICATE, Fault.SHORT_LIST)
 DEFAULT_SECONDS = {Fault.HANG: 120.0, Fault.SLOW: 30.0, Fault.LATE: 60.0, Fault.DRIP: 1.0, Fault.DRIP_HEADERS: 1.0}
 
 
+def faults_of(call: CallKind) -> list[Fault]:
+    """List the faults that can strike a call."""
+    return [fault for fault in Fault if call in ONLY_FOR.get(fault, tuple(CallKind))]
+
+
 class FaultRule(BaseModel):
     """When one fault strikes, and how. In a mix, ``probability`` decides; in the queue, ``limit`` says how often."""
 
@@ -106,9 +111,8 @@ class FaultRule(BaseModel):
 
     @model_validator(mode="after")
     def _fits_its_call(self) -> "FaultRule":
-        calls = ONLY_FOR.get(self.fault, tuple(CallKind))
-        if self.call not in calls:
-            message = f"fault {self.fault} strikes only {' and '.join(calls)}, not {self.call}"
+        if self.fault not in faults_of(self.call):
+            message = f"fault {self.fault} strikes only {' and '.join(ONLY_FOR[self.fault])}, not {self.call}"
             raise ValueError(message)
         if self.fault in NEEDS_THE_EFFECT and self.commit is False:
             message = f"fault {self.fault} answers a call that took effect; leave commit out"

@@ -18,7 +18,7 @@ from local.airflow_api import Json
 from local.processes import PROJECT, wait_until
 from local.source_table import SourceOrder, load_csv
 from local.stack import HOST, Ports, Stack
-from sandbox.faults import Fault
+from sandbox.faults import CallKind, faults_of
 from sandbox.server import SandboxControl
 from tests.builders.orders_csv import paid_order, write_orders
 
@@ -303,9 +303,9 @@ def redirected(running: Running) -> FailedRun:
 
 @pytest.fixture(scope="session")
 def under_every_fault(running: Running) -> FailedRun:
-    """A day of 24 orders whose first calls meet every fault; the repair is to release the orders that are held."""
+    """A day of 24 orders whose first calls meet every fault of that call; the repair is to release the held orders."""
     day = running.day(16)
-    faults = [{"fault": fault.value} for fault in Fault]
+    faults = [{"fault": fault.value} for fault in faults_of(CallKind.RESERVE)]
     return fail_and_serve(running, day, faults, lambda: running.release_held(day), rounds=6)
 
 
