@@ -46,10 +46,9 @@ def plain(connection: NmpConnection, orders: int) -> float:
     return seconds
 
 
-def engine(warehouse: Connect, connection: NmpConnection, orders: int, number: int) -> float:
-    """Seconds that the engine takes for a planned run of new orders."""
-    keys = [f"{number}-{order:06}" for order in range(orders)]
-    run_id = f"run {number}"
+def planned(warehouse: Connect, run_id: str, orders: int) -> tuple[RunStart, list[str]]:
+    """Plan a run of so many new orders; give its start and the order keys."""
+    keys = [f"{run_id}-{order:06}" for order in range(orders)]
     with RunLedger(warehouse) as ledger:
         eligible = [
             CheckedOrder(
@@ -59,7 +58,13 @@ def engine(warehouse: Connect, connection: NmpConnection, orders: int, number: i
             for row, key in enumerate(keys, 1)
         ]
         ledger.register(eligible, run_id=run_id, days_read={}, pool_sizes={})
-        ledger.plan_run(RunPlan(run_id, (DAY,), False, 0, 1, 2, 20, 3))
+        ledger.plan_run(RunPlan(run_id, (DAY,), False, 0, 1, 2, 20, 3, 3))
+    return RunStart(run_id, datetime.now(UTC)), keys
+
+
+def engine(warehouse: Connect, connection: NmpConnection, orders: int, number: int) -> float:
+    """Seconds that the engine takes for a planned run of new orders."""
+    run, keys = planned(warehouse, f"run {number}", orders)
     serving = ReservingEngine(
         warehouse,
         NmpClient(connection, pool_size=CONCURRENCY),
@@ -67,7 +72,7 @@ def engine(warehouse: Connect, connection: NmpConnection, orders: int, number: i
         EngineSettings(concurrency=CONCURRENCY),
     )
     began = time.monotonic()
-    outcomes = serving.reserve_all(RunStart(run_id, datetime.now(UTC)), keys)
+    outcomes = serving.reserve_all(run, keys)
     seconds = time.monotonic() - began
     serving.close()
     assert all(outcome.result is OrderResult.SERVED for outcome in outcomes)
