@@ -273,6 +273,16 @@ class Platform:
         self._name_tags(entry, passport)
         return answers.replaced(passport, link, self.switches)
 
+    def _last_live(self, call: Call) -> Passport | None:
+        """Find the passport that a repeated certificate would be of."""
+        if call.kind is not CallKind.RESERVE:
+            return None
+        return self.pools.last_live(call.tags, self.switches.tag_rule)
+
+    def _name_tags(self, entry: HistoryEntry, passport: Passport) -> None:
+        entry.tag = ",".join(passport.tags)
+        entry.epoch = self.pools.epochs[passport.tags[0]]
+
     # --- late effects ------------------------------------------------------------------------------------------
 
     def _now(self) -> float:
@@ -292,16 +302,6 @@ class Platform:
             entry.epoch = self.pools.epochs[call.tags[0]]
         self._history.append(entry)
         self._execute(call, None, entry)
-
-    def _last_live(self, call: Call) -> Passport | None:
-        """Find the passport that a repeated certificate would be of."""
-        if call.kind is not CallKind.RESERVE:
-            return None
-        return self.pools.last_live(call.tags, self.switches.tag_rule)
-
-    def _name_tags(self, entry: HistoryEntry, passport: Passport) -> None:
-        entry.tag = ",".join(passport.tags)
-        entry.epoch = self.pools.epochs[passport.tags[0]]
 
     # --- what a customer does ----------------------------------------------------------------------------------
 
