@@ -55,6 +55,7 @@ def register(
     tags = _register_tags(connection, pool_sizes)
     for first_key, last_key in connection.execute(sql("chunks"), {"orders": CHUNK_ORDERS}).fetchall():
         _merge(connection, {"run_id": run_id, "tags": tags, "first_key": first_key, "last_key": last_key})
+    _save_rejected(connection, {"run_id": run_id, "days": list(days_read), "began_at": began_at})
     return _finish(connection, {"run_id": run_id}, days_read, began_at)
 
 
@@ -91,14 +92,24 @@ def _merge(connection: Connection, chunk: Mapping[str, Any]) -> None:
 
 
 @again_after_limit
+def _save_rejected(connection: Connection, reading: Mapping[str, Any]) -> None:
+    """Write the rows that are not taken, mark those of earlier readings that are gone, and count both by day."""
+    with limited_transaction(connection, Kind.LONG):
+        connection.execute(sql("save_rejected"), reading)
+        changed = [day for (day,) in connection.execute(sql("mark_gone"), reading)]
+        connection.execute(sql("lock_rejected_days"))
+        connection.execute(sql("count_rejected_days"), {"days": [*reading["days"], *changed]})
+        connection.execute(sql("close_rejected_days"))
+
+
+@again_after_limit
 def _finish(
     connection: Connection, run: Mapping[str, str], days_read: DayBounds, began_at: datetime | None
 ) -> Registered:
-    """Cancel what is gone, keep what is rejected, and write that the days were read: last, and all at once."""
+    """Cancel what is gone and write that the days were read: last, and both at once."""
     days = list(days_read)
     with limited_transaction(connection, Kind.LONG):
         _cancel_missing(connection, run, days, began_at)
-        _save_rejected(connection, run, days, began_at)
         connection.execute(sql("save_days_read"), {**run, "began_at": began_at, **columns_of(days_read)})
         orders: dict[date, int] = dict(connection.execute(sql("incoming_days")).fetchall())
         [(rejected,)] = connection.execute(sql("count_rejected")).fetchall()
@@ -121,15 +132,3 @@ def _cancel_missing(
     missing = {**run, "days": list(days_read), "began_at": began_at, "unserved": UNSERVED}
     cancelled = [order_key for (order_key,) in connection.execute(sql("cancel_missing"), missing)]
     lapse_attempts(connection, cancelled)
-
-
-def _save_rejected(
-    connection: Connection, run: Mapping[str, str], days_read: Sequence[date], began_at: datetime | None
-) -> None:
-    """Write the rows that are not taken, mark those of earlier readings that are gone, and count both by day."""
-    reading = {**run, "days": list(days_read), "began_at": began_at}
-    connection.execute(sql("save_rejected"), reading)
-    changed = [day for (day,) in connection.execute(sql("mark_gone"), reading)]
-    connection.execute(sql("lock_rejected_days"))
-    connection.execute(sql("count_rejected_days"), {"days": [*days_read, *changed]})
-    connection.execute(sql("close_rejected_days"))
