@@ -65,7 +65,7 @@ MEANINGS = MappingProxyType(
         AttemptOutcome.REDIRECTED: Meaning(Consumed.POSSIBLY, is_refusal=True),
         AttemptOutcome.UNKNOWN: Meaning(Consumed.POSSIBLY),
         AttemptOutcome.UNREADABLE: Meaning(Consumed.YES, keeps_raw=True),
-        AttemptOutcome.WRONG_LINK: Meaning(Consumed.YES, stops_run=True, keeps_raw=True),
+        AttemptOutcome.WRONG_LINK: Meaning(Consumed.YES, stops_run=True),
         AttemptOutcome.DUPLICATE: Meaning(Consumed.YES, usable=True),
         AttemptOutcome.SPARE: Meaning(Consumed.YES, usable=True),
         AttemptOutcome.ENDED: Meaning(Consumed.YES, usable=True),

@@ -353,11 +353,11 @@ class ReservingEngine:
             self._unread_answers_due = time.monotonic() + self._settings.lease_seconds
 
     def _settle_unread(self, attempt_ids: Sequence[int]) -> None:
-        """Settle answers that a process committed and did not read before it died."""
+        """Settle answers that a process committed and did not read before it died, and links that were withheld."""
         if attempt_ids:
             kept = self._ledger.kept_answers(attempt_ids)
             self._ledger.settle({key: read_answer(raw, self._rules) for key, raw in kept.items()})
-            log.info("%d answers that a dead process left unread were settled", len(kept))
+            log.info("%d answers that were withheld, or that a dead process left unread, were settled", len(kept))
 
     # --- answers ------------------------------------------------------------------------------------------------
 

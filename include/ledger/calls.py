@@ -47,11 +47,12 @@ class CallLedger(LedgerSession):
         write_or_set_aside(self._keep, answers, raw_answers.what_can_be_kept)
 
     def kept_answers(self, attempt_ids: Sequence[int]) -> dict[int, RawAnswer]:
-        """Give raw answers that a dead process wrote and did not read, by attempt."""
+        """Give raw answers that a dead process wrote and did not read, and links that were withheld, by attempt."""
         with self.transaction() as connection:
+            withheld = raw_answers.withheld_answers(connection, attempt_ids)
             kept = raw_answers.kept_answers(connection, attempt_ids)
         self._intents |= {intent.attempt_id: intent for intent, _ in kept}
-        return {intent.attempt_id: raw for intent, raw in kept}
+        return withheld | {intent.attempt_id: raw for intent, raw in kept}
 
     def unread_answers(self, most: int = 500) -> list[int]:
         """Give attempts whose lease is over and whose raw answer nobody has read; at most ``most``."""

@@ -15,10 +15,10 @@ from include.ledger.leases import LEASE_ENDED, lapse_attempts
 from include.ledger.limits import Limit, LimitName, NewLinks, give_back
 from include.ledger.moves import Move, assign_spares, write_moves
 from include.ledger.pace import Gate, Slots
-from include.ledger.raw_answers import unread_answers
+from include.ledger.raw_answers import unread_answers, withheld_passports
 from include.ledger.run_starts import RunStart, begin, count_outcomes, lock_grants
 from include.ledger.session import NeverPlannedError
-from include.ledger.states import UNSERVED, ReservationState, TagState
+from include.ledger.states import ASKED_BY_RUNS, UNSERVED, ReservationState, TagState
 from include.ledger.transitions import (
     OrderFacts,
     RunFacts,
@@ -35,6 +35,7 @@ sql = sql_of(__package__)
 
 USES_BUDGET = [outcome.value for outcome, meaning in MEANINGS.items() if meaning.uses_budget]
 MAX_SPARES_PER_GRANT = 500
+_MAY_GET_A_WITHHELD_ONE = frozenset(ASKED_BY_RUNS) - {ReservationState.CALLING}
 _MAY_HAVE_AN_ANSWER = frozenset(UNSERVED) - {ReservationState.CALLING}
 
 
@@ -54,7 +55,9 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Grant:
-    """What a grant gave: intents to call, refusals, and calls whose raw answer a dead process left unread.
+    """What a grant gave: intents to call, refusals, and calls whose answer must be read first.
+
+    A dead process left it unread, or its link was withheld and may be accepted by now.
 
     ``warehouse_id`` and ``grants`` are the ledger's identity, and its count with this grant.
     """
@@ -103,17 +106,20 @@ def grant(
         start = _start(connection, caller, run)
     calls_free = min(slots, caller.concurrency - start.calls)
     decisions = _Decisions(connection, caller, run, start, orders, calls_free=calls_free)
+    withheld = _withheld_passports(connection, orders)
+    to_read_first = unread.keys() | {key for key, _ in withheld}
     refusals: list[Refusal] = []
     for key in order_keys:
         if key not in known:
             reason = "the ledger does not know this order"
             refusals.append(Refusal(key, Step.NO_SUCH_ORDER, ReservationState.CANCELLED, reason))
-        elif key not in orders or key in unread:
+        elif key not in orders or key in to_read_first:
             refusals.append(Refusal(key, Step.WAIT, ReservationState.PENDING))
         elif refusal := decisions.decide(orders[key]):
             refusals.append(refusal)
     intents = decisions.write()
-    return Grant(count.warehouse_id, count.grants + decisions.granted, intents, refusals, sorted(unread.values()))
+    to_read = sorted([*unread.values(), *(attempt_id for _, attempt_id in withheld)])
+    return Grant(count.warehouse_id, count.grants + decisions.granted, intents, refusals, to_read)
 
 
 def disown(connection: Connection, caller: Caller, under_way: Sequence[int], memory: Memory) -> int:
@@ -277,6 +283,12 @@ def _unread_answers(connection: Connection, orders: dict[str, _Order]) -> dict[s
     given_up = [key for key, order in orders.items() if order.state in _MAY_HAVE_AN_ANSWER]
     asking = [*given_up, *_lease_over(orders)]
     return dict(unread_answers(connection, asking)) if asking else {}
+
+
+def _withheld_passports(connection: Connection, orders: dict[str, _Order]) -> list[tuple[str, int]]:
+    """Give order and attempt of withheld passports that these orders may get, if the connection accepts them by now."""
+    waiting = [key for key, order in orders.items() if order.state in _MAY_GET_A_WITHHELD_ONE]
+    return withheld_passports(connection, waiting) if waiting else []
 
 
 def _lapse(connection: Connection, orders: dict[str, _Order], unread: dict[str, int]) -> bool:

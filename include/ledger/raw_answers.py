@@ -70,6 +70,18 @@ def _kept_answer(
     return Intent(attempt_id, order_key, tag, intent_id), raw
 
 
+def withheld_answers(connection: Connection, attempt_ids: Sequence[int]) -> dict[int, RawAnswer]:
+    """Give the links of withheld passports, by attempt, as raw answers: to be read by the rules that hold now."""
+    found = connection.execute(sql("read_withheld"), {"attempt_ids": list(attempt_ids)})
+    return {attempt_id: RawAnswer(200, link.encode()) for attempt_id, link in found}
+
+
+def withheld_passports(connection: Connection, order_keys: Sequence[str]) -> list[tuple[str, int]]:
+    """Give order and attempt of passports that may be accepted by now: nobody read them since their order moved."""
+    found = connection.execute(sql("withheld_passports"), {"order_keys": list(order_keys)})
+    return [(order_key, attempt_id) for order_key, attempt_id in found]
+
+
 def unread_answers(
     connection: Connection, order_keys: Sequence[str] | None = None, most: int | None = None
 ) -> list[tuple[str, int]]:

@@ -17,7 +17,7 @@ from include.ledger.raw_answers import erase_answers
 from include.ledger.run_starts import RunStart, count_outcomes, lock_grants
 from include.ledger.session import LedgerError
 from include.ledger.states import PassportState, ReservationState, TagState
-from include.ledger.transitions import Answered, Holder, LinkSettled, settle_link, state_after
+from include.ledger.transitions import Answered, Holder, LinkSettled, settle_link, state_after, withhold_link
 from include.nmp.answers import Reading, is_http_status
 from include.outcomes import MEANINGS, AttemptOutcome, Consumed
 from include.sql_files import sql_of
@@ -54,15 +54,21 @@ class _Call:
     run_started_at: datetime
     clock_day: date | None
     outcome: str | None
+    is_withheld: bool  # its passport is
 
     @property
     def run(self) -> RunStart:
         return RunStart(self.run_id, self.run_started_at)
 
     def is_news(self, reading: Reading) -> bool:
-        """Whether an answer says more than the ledger knows: of a lapsed call, that it is unknown is no news."""
+        """Whether an answer says more than the ledger knows: of a lapsed call, that it is unknown is no news.
+
+        A wrong link is read again when its order was released, and it is news that it was.
+        """
         if self.outcome == AttemptOutcome.UNKNOWN:
             return reading.outcome is not AttemptOutcome.UNKNOWN
+        if self.outcome == AttemptOutcome.WRONG_LINK:
+            return reading.link is not None
         return self.outcome is None
 
 
@@ -144,7 +150,7 @@ def _copy_links(connection: Connection, readings: Mapping[int, Reading]) -> None
     with connection.cursor() as cursor, cursor.copy(sql("copy_links")) as copy:
         copy.set_types(["int8", "text", "text"])
         for attempt_id, reading in readings.items():
-            if reading.outcome is AttemptOutcome.RESERVED:
+            if reading.link is not None:
                 copy.write_row((attempt_id, reading.certificate_id, reading.link))
 
 
@@ -166,11 +172,17 @@ class _Settlement:
         self._tags = tags
         self._moves: dict[str, Move] = {}
         self._settled: dict[int, Settled] = {}
+        self._withheld: list[_NewPassport] = []
+        self._still_withheld: list[int] = []
 
     def write(self) -> list[Settled]:
         links = [key for key in self._calls if self._readings[key].outcome is AttemptOutcome.RESERVED]
+        released = [attempt_id for attempt_id in links if self._calls[attempt_id].is_withheld]
         for attempt_id in self._calls.keys() - set(links):
             self._settle_without_link(self._calls[attempt_id])
+        self._store(self._withheld)
+        if self._still_withheld:
+            self._connection.execute(sql("keep_withheld"), {"attempt_ids": self._still_withheld})
         for _ in range(len(links) + 5):
             links = self._settle_links([self._calls[attempt_id] for attempt_id in links])
             if not links:
@@ -178,6 +190,8 @@ class _Settlement:
         else:
             message = f"{len(links)} passports could not be stored: their certificates keep changing hands; try again"
             raise LedgerError(message)
+        if released:
+            self._connection.execute(sql("end_withheld"), {"attempt_ids": released})
         write_moves(self._connection, self._moves.values())
         self._write_attempts()
         self._write_run_starts()
@@ -197,9 +211,14 @@ class _Settlement:
         )
 
     def _settle_without_link(self, call: _Call) -> None:
-        """Settle any answer but a 200 with a link: it moves its order only if nobody took that over."""
+        """Settle any answer but a 200 with a link to use: it moves its order only if nobody took that over."""
         reading, order = self._readings[call.attempt_id], self._orders[call.order_key]
-        on_time = self._answered(call).on_time
+        answered = self._answered(call)
+        on_time = answered.on_time
+        if call.is_withheld:
+            self._still_withheld.append(call.attempt_id)
+        elif reading.outcome is AttemptOutcome.WRONG_LINK:
+            self._withheld.append(_NewPassport(call, withhold_link(answered)))
         if on_time:
             state = state_after(reading.outcome, holds_on_unknown=order.holds_on_unknown)
             self._move(call, state, reading.detail)
@@ -242,16 +261,20 @@ class _Settlement:
 
     def _store(self, new: Sequence[_NewPassport]) -> dict[int, int]:
         """Store new passports; give the passport of each attempt whose certificate nobody else made live meanwhile."""
-        if not new:
-            return {}
-        parameters = {
-            "attempt_ids": [passport.call.attempt_id for passport in new],
-            "states": [passport.link.passport for passport in new],
-            "order_keys": [passport.order_key for passport in new],
-            "end_reasons": [passport.link.end_reason for passport in new],
-        }
-        stored = read_rows(self._connection, _Stored, sql("insert_passports"), parameters)
-        return {row.attempt_id: row.passport_id for row in stored}
+        stored: dict[int, int] = {}
+        arrived = [passport for passport in new if not passport.call.is_withheld]
+        released = [passport for passport in new if passport.call.is_withheld]
+        for statement, passports in (("insert_passports", arrived), ("take_withheld", released)):
+            if passports:
+                parameters = {
+                    "attempt_ids": [passport.call.attempt_id for passport in passports],
+                    "states": [passport.link.passport for passport in passports],
+                    "order_keys": [passport.order_key for passport in passports],
+                    "end_reasons": [passport.link.end_reason for passport in passports],
+                }
+                rows = read_rows(self._connection, _Stored, sql(statement), parameters)
+                stored |= {row.attempt_id: row.passport_id for row in rows}
+        return stored
 
     def _apply(self, call: _Call, link: LinkSettled, passport_id: int | None) -> None:
         on_time = self._answered(call).on_time

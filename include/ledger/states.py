@@ -40,6 +40,7 @@ class PassportState(StrEnum):
     """What became of one passport received; ``passport_ops.passport.state``."""
 
     ASSIGNED = "assigned"  # an order's
+    WITHHELD = "withheld"  # an order's, but its connection does not accept the link
     SPARE = "spare"  # nobody's; used before the next call for its tag
     CLAIMED = "claimed"  # owned by a customer
     ENDED = "ended"  # reset, from an older epoch, or a duplicate: never used

@@ -163,7 +163,7 @@ class Answered:
 
 @dataclass(frozen=True)
 class LinkSettled:
-    """What becomes of a 200 with a link.
+    """What becomes of a 200 with a link, also with one that is not accepted.
 
     ``outcome`` is the call's. ``passport`` is the state in which the passport is kept, or None where the certificate
     has a row already. ``promote`` is the spare that becomes the order's. ``order_state`` is the order's next state, or
@@ -177,11 +177,23 @@ class LinkSettled:
     end_reason: str | None = None
 
 
+def withhold_link(answered: Answered) -> LinkSettled:
+    """Decide what becomes of a link of the wrong host or environment: it may be accepted later, before a reset."""
+    held = ReservationState.HELD if answered.on_time else None
+    if _is_of_before_a_reset(answered):
+        return LinkSettled(AttemptOutcome.WRONG_LINK, PassportState.ENDED, held, end_reason="old_epoch")
+    return LinkSettled(AttemptOutcome.WRONG_LINK, PassportState.WITHHELD, held)
+
+
+def _is_of_before_a_reset(answered: Answered) -> bool:
+    # a reset under way has waited for calls on time; what comes late may be of what it takes back
+    return answered.epoch < answered.tag_epoch or (answered.tag_resetting and not answered.on_time)
+
+
 def settle_link(answered: Answered, holder: Holder | None) -> LinkSettled:
     """Decide what becomes of a 200 with a link, given who has its certificate now."""
     freed = ReservationState.PENDING if answered.on_time else None
-    # a reset under way has waited for calls on time; what comes late may be of what it takes back
-    if answered.epoch < answered.tag_epoch or (answered.tag_resetting and not answered.on_time):
+    if _is_of_before_a_reset(answered):
         return LinkSettled(AttemptOutcome.ENDED, PassportState.ENDED, freed, end_reason="old_epoch")
     wanted = not answered.order_has_passport and answered.order_state not in NOT_WANTED
     if holder is None:

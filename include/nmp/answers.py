@@ -82,8 +82,8 @@ class LinkRules:
 class Reading:
     """What one answer means. ``detail`` is safe to log: it holds nothing of the body but the one known error code.
 
-    ``certificate_id`` and ``link`` are set for RESERVED, ``certificate_id`` alone for WRONG_LINK; ``retry_after`` is
-    seconds, for THROTTLED only, if the NMP named a time.
+    ``certificate_id`` and ``link`` are set for RESERVED and WRONG_LINK; ``retry_after`` is seconds, for THROTTLED only,
+    if the NMP named a time.
     """
 
     outcome: AttemptOutcome
@@ -246,8 +246,8 @@ def _read_link(raw: RawAnswer, rules: LinkRules) -> Reading:
     certificate_id = found["certificate_id"]
     wrong = _wrong_host(found["host"].lower(), rules)
     if wrong:
-        detail = f"200: a passport was consumed, but {wrong}; check the connection nmp"
-        return Reading(AttemptOutcome.WRONG_LINK, detail, 200, certificate_id=certificate_id)
+        detail = f"200: a passport was consumed, but {wrong}; correct the connection nmp, then release the order"
+        return Reading(AttemptOutcome.WRONG_LINK, detail, 200, certificate_id=certificate_id, link=found[0])
     return Reading(AttemptOutcome.RESERVED, "200 with a link", 200, certificate_id=certificate_id, link=found[0])
 
 

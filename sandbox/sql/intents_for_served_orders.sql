@@ -1,12 +1,12 @@
--- Intents for an order that had a link at that time. An order has a link from its answer on, or, if it got a spare, from
--- its reservation on. It loses the link when that ends, and has it again if it is claimed after a reset.
+-- Intents for an order that had a link at that time. An order has a link from its answer on (a withheld one from when it was
+-- accepted), or, if it got a spare, from its reservation on. It loses the link when that ends, and has it again if it is claimed after a reset.
 with links as (
     select
         held.order_key,
         held.certificate_id,
         held.ended_at as had_until,
         case
-            when call.order_key = held.order_key and call.outcome = 'reserved' then held.received_at
+            when call.order_key = held.order_key and call.outcome = 'reserved' then coalesce(held.read_at, held.received_at)
             when known.passport_id = held.passport_id then known.reserved_at
         end as had_from,
         case when known.passport_id = held.passport_id then held.claimed_at end as claimed_at

@@ -13,7 +13,7 @@ def test_every_outcome_has_its_row() -> None:
         AttemptOutcome.REDIRECTED: Meaning(Consumed.POSSIBLY, is_refusal=True),
         AttemptOutcome.UNKNOWN: Meaning(Consumed.POSSIBLY),
         AttemptOutcome.UNREADABLE: Meaning(Consumed.YES, keeps_raw=True),
-        AttemptOutcome.WRONG_LINK: Meaning(Consumed.YES, stops_run=True, keeps_raw=True),
+        AttemptOutcome.WRONG_LINK: Meaning(Consumed.YES, stops_run=True),
         AttemptOutcome.DUPLICATE: Meaning(Consumed.YES, usable=True),
         AttemptOutcome.SPARE: Meaning(Consumed.YES, usable=True),
         AttemptOutcome.ENDED: Meaning(Consumed.YES, usable=True),

@@ -21,6 +21,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from include import reserving
+from include.attention.deciding import Action, resolve
 from include.ledger.calls import CallLedger
 from include.ledger.run_starts import RunStart
 from include.ledger.states import ReservationState
@@ -285,6 +286,23 @@ def test_after_a_usable_answer_a_refused_order_is_asked_for_again_in_the_same_ru
     served = shop.serve(run, "B2", "C3", concurrency=1)
     assert [each.result for each in served] == [V.SERVED, V.SERVED]
     assert shop.outcomes() == ["reserved", *[outcome] * calls, "reserved", "reserved"]
+    sound(shop)
+
+
+def test_a_link_that_was_withheld_is_used_without_a_call_once_the_connection_accepts_it(shop: Shop) -> None:
+    run = shop.planned("A1", "B2")
+    shop.control.queue_fault("wrong_host", times=2)
+    (held,) = shop.serve(run, "A1", rules=LinkRules("test"))
+    assert (held.result, held.state) == (V.ATTENTION, R.HELD)
+    resolve(shop.here.rows, ["A1"], Action.RELEASE, "not corrected yet")
+    (held,) = shop.serve(attempt_of(clear=1), "A1", rules=LinkRules("test"))
+    assert (held.result, held.state, len(shop.history())) == (V.ATTENTION, R.HELD, 2)
+    resolve(shop.here.rows, ["A1"], Action.RELEASE, "the environment is corrected")
+    (first,) = shop.serve(attempt_of(clear=2), "A1", rules=LinkRules("production"))
+    (second,) = shop.serve(attempt_of(clear=2), "B2", rules=LinkRules("production"))  # it gets the other one, a spare
+    assert [first.result, second.result, len(shop.history())] == [V.SERVED, V.SERVED, 2]
+    assert sorted(state for _, state, _ in shop.here.passports()) == ["assigned", "assigned"]
+    assert shop.here.answers_left() == 0
     sound(shop)
 
 

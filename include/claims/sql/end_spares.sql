@@ -1,4 +1,4 @@
--- A spare that somebody claimed is never used: this ledger gave its link to nobody.
+-- A spare or withheld passport that somebody claimed is never used: this ledger gave its link to nobody.
 update passport_ops.passport as spare
 set
     state = 'ended',
@@ -9,4 +9,4 @@ set
 from pg_temp.claimed_certificate as listed
 where
     spare.certificate_id = listed.certificate_id
-    and spare.state = 'spare';
+    and spare.state in ('spare', 'withheld');

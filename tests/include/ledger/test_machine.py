@@ -148,6 +148,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.calls: list[Call] = []
         self.clears = dict.fromkeys(RUNS, 0)
         self.listed: tuple[str, list[str], datetime] | None = None
+        self.rules = LinkRules()
 
     def teardown(self) -> None:
         self.here.close()
@@ -294,7 +295,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self._finish(settled[pick % len(settled)])
 
     def _settle(self, worker: int, raws: dict[int, RawAnswer]) -> None:
-        self.workers[worker].settle({key: read_answer(raw, LinkRules()) for key, raw in raws.items()})
+        self.workers[worker].settle({key: read_answer(raw, self.rules) for key, raw in raws.items()})
 
     def _settle_kept(self, worker: int, attempt_ids: list[int]) -> None:
         """Another process reads what one committed and may have died over."""
@@ -305,6 +306,11 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def read_what_is_left(self, worker: int) -> None:
         self._settle_kept(worker, self.workers[worker].unread_answers())
+
+    @rule(hosts=st.sampled_from(((), (), ("links.brand.example",))))
+    def change_the_connection(self, hosts: tuple[str, ...]) -> None:
+        """Its rules accept every link, or none of those that come."""
+        self.rules = LinkRules(link_hosts=hosts)
 
     # --- trouble ------------------------------------------------------------------------------------------------------
 
@@ -444,7 +450,7 @@ class LedgerMachine(RuleBasedStateMachine):
         left = self.here.one(
             """
             select count(*) from passport_ops.answer join passport_ops.attempt using (attempt_id)
-            where outcome not in ('unknown', 'unreadable', 'wrong_link')
+            where outcome not in ('unknown', 'unreadable')
             """
         )
         assert left == 0

@@ -188,10 +188,10 @@ def test_a_link_of_the_other_environment_names_both_but_is_not_given_out() -> No
     assert reading == Reading(
         AttemptOutcome.WRONG_LINK,
         "200: a passport was consumed, but its link is of production (arianee.net) and the connection of test; "
-        "check the connection nmp",
+        "correct the connection nmp, then release the order",
         200,
         certificate_id="12",
-        link=None,
+        link="https://arianee.net/12,secretphrase",
     )
 
 
@@ -199,7 +199,7 @@ def test_a_link_of_a_foreign_host_names_the_allowed_hosts_and_not_the_foreign_on
     reading = read(200, b"https://evil.example/12,secretphrase", rules=LinkRules(None, ("a.example", "b.example")))
     assert reading.detail == (
         "200: a passport was consumed, but the host of its link is not in link_hosts (a.example, b.example); "
-        "check the connection nmp"
+        "correct the connection nmp, then release the order"
     )
 
 

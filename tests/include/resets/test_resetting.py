@@ -118,6 +118,15 @@ def test_a_reset_takes_back_links_and_spares_raises_the_epoch_and_keeps_the_nmps
     assert rows.passports(claimed) == [("claimed", "claimed", None, False)]
 
 
+def test_a_reset_ends_what_was_withheld_and_its_order_never_had_it(rows: LedgerRows) -> None:
+    stale_tag(rows)
+    rows.order("waits", "gift", "held")
+    withheld = rows.passport("gift", state="withheld", order_key="waits")
+    assert reset(rows, Asked(), "gift") == ResetDone(nmp_count=7, orders_reset=2, orders_requeued=0, spares_ended=1)
+    assert rows.passports(withheld) == [("ended", None, "reset", True)]
+    assert rows.standing("waits") == ("held", False)
+
+
 def test_a_campaign_that_requeues_sends_its_orders_back_to_the_queue(rows: LedgerRows) -> None:
     rows.link("again", "gift", campaign="again", age=40 * DAY)
     rows.link("enough", "gift", campaign="enough", age=40 * DAY)

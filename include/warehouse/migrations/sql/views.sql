@@ -104,6 +104,7 @@ with received as (
         count(*) filter (where state = 'claimed') as claimed,
         count(*) filter (where state = 'spare') as spares,
         count(*) filter (where state = 'ended') as ended,
+        count(*) filter (where state = 'withheld') as withheld,
         -- One certificate may have come several times, and may have been claimed after it ended.
         count(distinct certificate_id) filter (
             where state in ('assigned', 'claimed') or claimed_at is not null or end_reason = 'claimed_before'
@@ -152,6 +153,7 @@ stock as (
         coalesce(received.claimed, 0) as claimed,
         coalesce(received.spares, 0) as spares,
         coalesce(received.ended, 0) as ended,
+        coalesce(received.withheld, 0) as withheld,
         coalesce(tag.claimed_elsewhere, 0) as claimed_elsewhere,
         coalesce(unsure.unknown_calls, 0) as unknown_calls,
         case
@@ -170,7 +172,7 @@ stock as (
     left join emptied on tag.tag = emptied.tag
 )
 
-select
+select -- noqa: ST06
     tag,
     state,
     epoch,
@@ -190,14 +192,15 @@ select
         when remaining <= pool_size * 0.10 then 10
         when remaining <= pool_size * 0.25 then 25
         when remaining <= pool_size * 0.50 then 50
-    end as warning_level
+    end as warning_level,
+    withheld
 from stock;
 comment on view passport.tag_stock is 'What is known of each tag''s pool; the NMP itself says only when it is empty.';
 comment on column passport.tag_stock.tag is 'The tag as the NMP knows it, case sensitive.';
 comment on column passport.tag_stock.state is 'open, or resetting while a reset is under way.';
 comment on column passport.tag_stock.epoch is 'How many resets the tag has had.';
 comment on column passport.tag_stock.pool_size is 'How many passports its campaign says were minted for it; null if unsaid.';
-comment on column passport.tag_stock.received is 'Passports ever received from it: live, claimed, spares and ended.';
+comment on column passport.tag_stock.received is 'Passports ever received from it: live, claimed, spares, withheld and ended.';
 comment on column passport.tag_stock.live is 'Of those: orders'' own, not claimed yet.';
 comment on column passport.tag_stock.claimed is 'Of those: owned by customers.';
 comment on column passport.tag_stock.spares is 'Of those: nobody''s yet; used before the next call.';
@@ -210,6 +213,8 @@ comment on column passport.tag_stock.last_empty_at is 'When the NMP last answere
 comment on column passport.tag_stock.claims_synced_at is 'When the claimed list of the tag was last read.';
 comment on column passport.tag_stock.remaining is
 'How many more orders it can serve, at most, as far as is known; null where pool_size is unsaid and it was never empty.';
+comment on column passport.tag_stock.withheld is
+'Of those received: not handed out, because the connection nmp does not accept the host or environment of their links.';
 comment on column passport.tag_stock.warning_level is
 'The lowest of 50, 25, 10 and 0 percent of pool_size that remaining has come down to; null above half or if unknown.';
 
