@@ -7,6 +7,8 @@ from typing import Any
 import psycopg
 import pytest
 
+from include.attention.deciding import Decision, carry_out
+from include.attention.kinds import Action, AttentionKind
 from include.ledger.states import SERVED, UNSERVED, ReservationState
 from include.warehouse.database import SafeDatabaseError, open_session
 from include.warehouse.publishing import DayState, LoadCheckError, LoadResult, PublishedDay, load_links
@@ -769,6 +771,12 @@ def attention(rows: Rows) -> Sequence[tuple[Any, ...]]:
     return rows.all("select kind, order_key, tag, row_key, run_id from passport.needs_attention order by 1, 2, 3, 4, 5")
 
 
+def acknowledge(rows: Rows, kind: str, *subjects: str) -> None:
+    decision = Decision(Action.ACKNOWLEDGE, "asked the operator", subjects, AttentionKind(kind))
+    with open_session(rows.uri) as connection:
+        assert carry_out(connection, decision) == f"{kind}: {len(subjects)} acknowledged"
+
+
 def test_a_healthy_warehouse_needs_no_attention(rows: Rows) -> None:
     rows.served("o-1", "11")
     rows.order("o-2")
@@ -806,6 +814,8 @@ def test_orders_that_a_person_must_look_at_are_named(rows: Rows) -> None:
         ("unknown", "unknown-new", "gift", None, None),
         ("unknown", "unknown-old", "gift", None, None),
     ]
+    acknowledge(rows, "claim_uncertain", "odd")
+    assert "claim_uncertain" not in {kind for kind, *_ in attention(rows)}
 
 
 def test_resets_that_never_ended_or_were_refused_are_named(rows: Rows) -> None:
@@ -856,6 +866,8 @@ def test_a_stopped_run_is_named_until_its_day_is_whole_or_it_ran_again(rows: Row
         ("run-1", "event", "a later run of its business day"),
         ("run-2", "event", "its business day is complete"),
     ]
+    acknowledge(rows, "run_stopped", "run-0")
+    assert attention(rows) == []
 
 
 def test_certificates_that_came_or_were_claimed_twice_are_named(rows: Rows) -> None:
@@ -884,6 +896,9 @@ def test_certificates_that_came_or_were_claimed_twice_are_named(rows: Rows) -> N
         ("claimed_twice", "again", "gift", "certificate 12", None),
         ("duplicate", "second", "gift", "certificate 11", None),
     ]
+    acknowledge(rows, "claimed_twice", "certificate 12")
+    acknowledge(rows, "duplicate", "certificate 11")
+    assert attention(rows) == []
 
 
 def test_the_pipelines_role_is_enough_for_a_load(rows: Rows, postgres: EmbeddedPostgres) -> None:
