@@ -84,7 +84,7 @@ def load_links(**context: Unpack[Context]) -> None:
     With nothing new for readers it is skipped, so that no asset event is sent.
     """
     run = context["dag_run"]
-    published = publish_links(warehouse(), days=run_days(run, context["params"]).days, run_id=run.run_id)
+    published = publish_links(warehouse(), closes=run_days(run, context["params"]).closes, run_id=run.run_id)
     if published.refused:
         message = f"no publishable link: {', '.join(published.refused[:20])}; see passport.needs_attention"
         raise AirflowFailException(message)

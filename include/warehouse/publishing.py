@@ -1,23 +1,21 @@
 """Publish links: move what is reserved from the ledger to the published tables, where people read it."""
 
 import logging
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
 
+import psycopg
 from psycopg.rows import scalar_row
 
 from include.sql_files import sql_of
 from include.warehouse.database import Connect, Connection, SafeDatabaseError, open_session, read_rows, safe_errors
-from include.warehouse.transactions import TAKEN_BACK, Kind, limited_transaction
 
 sql = sql_of(__package__)
 log = logging.getLogger(__name__)
 
 LOAD_TRIES = 5  # a load starts again when somebody marked one of its rows as distributed in the meantime
-LOAD_WAIT_SECONDS = 300.0  # how long a load waits for others; each wait for a lock is short, so that none wait in a row
 SERIALIZATION_FAILURE = "40001"
 
 
@@ -30,7 +28,7 @@ class DayState(StrEnum):
 
     COMPLETE = "complete"  # read after its end, and no order lacks its link
     LACKING = "lacking"  # read after its end
-    OPEN = "open"  # it has not ended
+    OPEN = "open"  # it has not ended, or the run that closes it is due
     UNREAD = "unread"  # it has ended, and no extraction of it was registered since
 
 
@@ -58,8 +56,8 @@ class LoadResult:
     """What a load did: keys and counts only, so that it may cross task borders.
 
     ``published_now`` counts orders that are new in ``passport.links``, ``updated`` those whose row changed. ``refused``
-    has the keys of orders whose passport has no well-formed link. ``days`` are the run's own days and every other day
-    that was counted again.
+    has the keys of orders whose passport has no well-formed link. ``days`` are the days that the run closes and every
+    other day that was counted again.
     """
 
     published_now: int
@@ -75,11 +73,12 @@ class LoadResult:
         )
 
 
-def load_links(connect: Connect, *, run_id: str, days: Sequence[date] = ()) -> LoadResult:
+def load_links(connect: Connect, *, run_id: str, closes: Sequence[date] = ()) -> LoadResult:
     """Publish what changed in the ledger since the last load, of any day, in one transaction.
 
     That is new links, changed states and the figures of each day of the calendar. ``run_id`` is the Airflow run.
-    ``days`` are those that the run serves: they are published even if no extraction of them was registered, as unread.
+    ``closes`` are the days that the run closes: they are published even if no extraction of them was registered, as
+    unread.
 
     A second load waits for the first. Readers see the tables from before or after it, nothing in between. Repeated, it
     changes nothing. An order whose passport has no well-formed link is not published: it is named in ``refused`` and in
@@ -88,8 +87,15 @@ def load_links(connect: Connect, *, run_id: str, days: Sequence[date] = ()) -> L
     Raises ``LoadCheckError`` when the checks before the commit fail, ``SafeDatabaseError`` when the database fails.
     Then nothing has changed.
     """
-    with open_session(connect, autocommit=True, application_name="passport-links load") as connection:
-        result = _load_in_turn(connection, days, run_id)
+    with open_session(connect, application_name="passport-links load") as connection:
+        for tries_left in reversed(range(LOAD_TRIES)):
+            try:
+                with safe_errors("The load of passport.links changed nothing"):
+                    result = _load(connection, closes, run_id)
+                break
+            except SafeDatabaseError as error:
+                if error.sqlstate != SERIALIZATION_FAILURE or not tries_left:
+                    raise
     log.info("published %d new links, updated %d", result.published_now, result.updated)
     if result.refused:
         named = ", ".join(result.refused[:10])
@@ -115,30 +121,16 @@ class _Fault:
         return f"{self.orders} {self.fault} ({', '.join(self.order_keys)})"
 
 
-def _load_in_turn(connection: Connection, days: Sequence[date], run_id: str) -> LoadResult:
-    """Load once no other load is under way; again where a sender wrote meanwhile."""
-    until = time.monotonic() + LOAD_WAIT_SECONDS
-    tries = 0
-    while True:
-        try:
-            with safe_errors("The load of passport.links changed nothing"):
-                return _load(connection, days, run_id)
-        except SafeDatabaseError as error:
-            tries += error.sqlstate == SERIALIZATION_FAILURE
-            waits = error.sqlstate in TAKEN_BACK and time.monotonic() < until
-            if not waits and (error.sqlstate != SERIALIZATION_FAILURE or tries == LOAD_TRIES):
-                raise
-
-
-def _load(connection: Connection, days: Sequence[date], run_id: str) -> LoadResult:
-    values = connection.cursor(row_factory=scalar_row)
+def _load(connection: Connection, closes: Sequence[date], run_id: str) -> LoadResult:
     # One snapshot for all statements: the ledger goes on while the load reads it.
-    with limited_transaction(connection, Kind.SNAPSHOT):
+    connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+    values = connection.cursor(row_factory=scalar_row)
+    with connection.transaction():
         connection.execute(sql("serialise_loads"))
         [retired] = values.execute(sql("retire_links"), {"run_id": run_id})
         [counts] = read_rows(connection, _Counts, sql("publish_links"), {"run_id": run_id})
         refused: list[str] = values.execute(sql("refused_links")).fetchall()
-        counted = read_rows(connection, PublishedDay, sql("publish_days"), {"days": list(days), "run_id": run_id})
+        counted = read_rows(connection, PublishedDay, sql("publish_days"), {"closes": list(closes), "run_id": run_id})
         _check(read_rows(connection, _Fault, sql("check_load"), {"refused": refused}))
         connection.execute(sql("forget_published"), {"refused": refused})
         connection.execute(sql("keep_refused"), {"refused": refused})

@@ -106,7 +106,7 @@ def _set_scene(rows: LedgerRows) -> None:
     rows.tag("demo-watches-2026-11", pool_size=13)
     rows.do("update passport_ops.reservation set business_day = %s", DAY)
     rows.read(DAY)
-    load_links(rows.uri, days=[DAY], run_id="manual__demo")
+    load_links(rows.uri, closes=[DAY], run_id="manual__demo")
 
 
 def _prepare_airflow(url: str, warehouse: str) -> str:

@@ -30,7 +30,7 @@ def here(emptied_warehouse: str) -> Iterator[World]:
 def judged(
     here: World, record: ChaosRecord = NOTHING_DONE, report: Report = SOUND, leaked: tuple[str, ...] = ()
 ) -> Verdict:
-    load_links(here.uri, days=[DAY], run_id="run")
+    load_links(here.uri, closes=[DAY], run_id="run")
     return judge(here.uri, record, report, leaked)
 
 

@@ -7,6 +7,7 @@ from include.attention.deciding import DECIDED_FROM, TARGETS
 from include.ledger.states import ASKED_BY_RUNS, SERVED, UNSERVED, PassportState, ReservationState, TagState
 from include.ledger.transitions import FINAL, STATE_AFTER, Answered, Holder, settle_link
 from include.outcomes import MEANINGS, AttemptOutcome
+from include.warehouse.publishing import DayState
 from tests.docs.pages import PROJECT, column, rows_below, text_of
 
 PAGE = "docs/lifecycle.md"
@@ -52,6 +53,10 @@ def test_a_persons_decisions_are_moves_of_the_table() -> None:
     for action, end in TARGETS.items():
         for start in DECIDED_FROM[action]:
             assert (start, end) in MOVES
+
+
+def test_every_state_of_a_day_has_its_row() -> None:
+    assert sorted(column(rows_below(PAGE, "States of a day"), "state")) == sorted(DayState)
 
 
 def test_every_outcome_has_its_row() -> None:

@@ -1,6 +1,8 @@
 """One real Airflow, PostgreSQL and sandbox for all integration tests; every test has business days of its own."""
 
 import json
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -48,6 +50,7 @@ greet()
 CAMPAIGNS = """
 campaigns:
   - {name: scarce, tag: it-scarce, products: [Scarce], stale_after: 30d}
+  - {name: rare, tag: it-rare, products: [Rare], stale_after: 30d}
   - {name: everyone, tag: it-gift, products: "*", stale_after: 30d}
 """
 
@@ -84,6 +87,25 @@ def task_policy(task):
             setattr(task, name, value)
 """
 """What an operator may lay over every task: Airflow's own mails about failures and retries."""
+
+
+SCHEDULED_RUN = """
+import sys
+from datetime import datetime
+from airflow.models.serialized_dag import SerializedDagModel
+from airflow.utils.session import create_session
+from airflow.utils.state import DagRunState
+from airflow.utils.types import DagRunTriggeredByType, DagRunType
+
+dag_id, run_id, *interval = sys.argv[1:]
+start, end = map(datetime.fromisoformat, interval)
+with create_session() as session:
+    SerializedDagModel.get_dag(dag_id, session=session).create_dagrun(
+        run_id=run_id, logical_date=start, data_interval=(start, end), run_after=end, state=DagRunState.QUEUED,
+        run_type=DagRunType.SCHEDULED, triggered_by=DagRunTriggeredByType.TIMETABLE, session=session,
+    )
+"""
+"""Makes the run that the scheduler would make for an interval, whatever the schedule is."""
 
 
 class MailServer:
@@ -140,6 +162,20 @@ class Running:
         run_id = self.stack.api.trigger(RESERVE, {"day": day.isoformat(), **conf})
         self.await_run(run_id, expect=expect)
         return run_id
+
+    def run_interval(self, start: datetime, end: datetime, *, expect: str = "success") -> str:
+        """Run an interval as the schedule does, and await its end; gives the run id."""
+        run_id = f"scheduled__{end.isoformat()}"
+        command = [sys.executable, "-c", SCHEDULED_RUN, RESERVE, run_id, start.isoformat(), end.isoformat()]
+        made = subprocess.run(command, env=self.stack.environment(), capture_output=True, text=True, check=False)
+        assert made.returncode == 0, made.stderr
+        self.await_run(run_id, expect=expect)
+        return run_id
+
+    def events(self, run_id: str) -> list[Json]:
+        """What each asset event of a run says."""
+        found = self.stack.api.get("/assets/events", source_dag_id=RESERVE, source_run_id=run_id)
+        return [event["extra"] for event in found["asset_events"]]
 
     def serve_by_schedule(self) -> None:
         """Unpause the daily DAG: the latest missed interval runs at once. Await its end."""

@@ -201,7 +201,7 @@ def test_an_answer_that_stops_the_run_fails_its_order_at_once_skips_the_others_a
     ("conf", "sentence"),
     [
         ({"day": "2999-01-01"}, "2999-01-01 has not ended in UTC"),
-        ({"campaigns": ["nobody"]}, "no campaign is named 'nobody'; the file has 'scarce', 'everyone'"),
+        ({"campaigns": ["nobody"]}, "no campaign is named 'nobody'; the file has 'scarce', 'rare', 'everyone'"),
     ],
 )
 def test_a_run_that_cannot_be_fails_once_with_one_sentence(running: Running, conf: dict, sentence: str) -> None:

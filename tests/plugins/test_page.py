@@ -190,7 +190,7 @@ def test_it_shows_days_campaigns_tags_and_what_needs_attention(viewer: TestClien
     rows.order("o2", "gift-11", "held")
     rows.tag("gift-11", pool_size=4)
     rows.do("update passport_ops.reservation set business_day = %s", MONDAY)
-    load_links(rows.uri, days=[MONDAY], run_id="run")
+    load_links(rows.uri, closes=[MONDAY], run_id="run")
 
     html = viewer.get(PAGE).text
 
@@ -203,7 +203,7 @@ def test_it_shows_days_campaigns_tags_and_what_needs_attention(viewer: TestClien
 def test_it_never_shows_a_link_or_a_passphrase(viewer: TestClient, rows: LedgerRows) -> None:
     certificate = rows.link("o1", "gift-11")
     rows.do("update passport_ops.reservation set business_day = %s", MONDAY)
-    load_links(rows.uri, days=[MONDAY], run_id="run")
+    load_links(rows.uri, closes=[MONDAY], run_id="run")
     (link,) = rows.one("select link from passport.links where order_key = 'o1'")
 
     for query in ({}, {"order": "o1"}, {"day": "2026-11-16"}, {"campaign": "gift"}, {"order": link}):

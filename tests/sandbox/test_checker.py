@@ -112,7 +112,7 @@ def test_a_ledger_that_keeps_its_promises_under_every_fault_is_left_alone(
         outcomes = engine.reserve_all(run, keys)
     finally:
         engine.close()
-    load_links(shop.here.uri, days=[DAY], run_id="run")
+    load_links(shop.here.uri, closes=[DAY], run_id="run")
     report = shop.check()
     assert report.violations == ()
     assert report.links == sum(outcome.result is OrderResult.SERVED for outcome in outcomes) >= 50
@@ -369,7 +369,7 @@ LOADED = "insert into passport.links (order_key, state, certificate_id, link) "
 )
 def test_damage_to_a_sound_ledger_is_named(shop: Shop, damage: list[str], promise: int, sentence: str) -> None:
     shop.reserve(shop.here.planned("A1"), "A1")
-    load_links(shop.here.uri, days=[DAY], run_id="run")
+    load_links(shop.here.uri, closes=[DAY], run_id="run")
     assert shop.broken() == {}
     for statement in damage:
         shop.here.rows.execute(statement)
@@ -421,7 +421,7 @@ def test_a_reset_that_takes_a_young_link_is_caught(shop: Shop, monkeypatch: pyte
 def test_a_day_that_says_to_be_whole_and_is_not_is_caught(shop: Shop) -> None:
     run = shop.here.planned("A1", "B2")
     shop.reserve(run, "A1")
-    load_links(shop.here.uri, days=[DAY], run_id="run")
+    load_links(shop.here.uri, closes=[DAY], run_id="run")
     only(shop)
     shop.here.rows.execute("update passport.days set published = 2, lacking = 0, complete = true")
     found = only(shop, "a published day does not count the links that are published")

@@ -1,9 +1,9 @@
--- Counts the run's own days, every day of the calendar that is not published yet, every day with a change, and every
+-- Counts the days that the run closes, every day of the calendar that is not published yet, every day with a change, and every
 -- published day that was not complete or lacks a link again. An order whose new link was refused lacks it, although the
 -- row of its former link is published as reset. A day that was not read since its end is never complete, whatever it counts.
 with days as (
     select own.business_day
-    from unnest(%(days)s::date[]) as own (business_day)
+    from unnest(%(closes)s::date[]) as own (business_day)
     union
     select calendar.business_day
     from passport_ops.day as calendar
@@ -72,6 +72,15 @@ judged as (
             when calendar.whole and figures.lacking = 0 then 'complete'
             when calendar.whole then 'lacking'
             when calendar.ends_at > statement_timestamp() then 'open'
+            -- The run that closes it may just be reading it, while an earlier one loads.
+            when
+                calendar.ends_at > statement_timestamp() - interval '1 hour'
+                and figures.business_day <> all(%(closes)s::date[])
+                and not exists (
+                    select from passport_ops.day as later
+                    where later.scheduled and later.business_day > calendar.business_day
+                )
+                then 'open'
             else 'unread'
         end as state
     from figures

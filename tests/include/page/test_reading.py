@@ -39,8 +39,8 @@ def scene(rows: LedgerRows, warehouse: str) -> str:
     on_day(rows, MONDAY, "m1", "m2", "m3")
     on_day(rows, TUESDAY, "t1", "t2", "t3", "t4")
     rows.read(MONDAY, TUESDAY)
-    load_links(warehouse, days=[MONDAY], run_id="run of monday")
-    load_links(warehouse, days=[TUESDAY], run_id="run of tuesday")
+    load_links(warehouse, closes=[MONDAY], run_id="run of monday")
+    load_links(warehouse, closes=[TUESDAY], run_id="run of tuesday")
     return warehouse
 
 
@@ -68,7 +68,7 @@ def test_newest_days_come_first_with_their_figures_and_states(scene: str) -> Non
 
 
 def test_a_published_day_without_orders_is_shown(scene: str) -> None:
-    load_links(scene, days=[WEDNESDAY], run_id="run of wednesday")
+    load_links(scene, closes=[WEDNESDAY], run_id="run of wednesday")
 
     days = read_content(scene, Asked()).days
 

@@ -113,7 +113,7 @@ class Rows:
 
     def load(self, day: date = FRIDAY, run_id: str = "run-1") -> tuple[int, int]:
         self.read(day)
-        result = load_links(self.uri, days=[day], run_id=run_id)
+        result = load_links(self.uri, closes=[day], run_id=run_id)
         return result.published_now, result.updated
 
     def await_blocked(self) -> None:
@@ -206,7 +206,7 @@ def test_a_reset_takes_the_link_away_and_keeps_the_row(rows: Rows) -> None:
 def test_an_order_that_lost_its_link_before_any_load_is_published_as_reset(rows: Rows) -> None:
     rows.served("o-1", "11")
     rows.reset("o-1")
-    result = load_links(rows.uri, days=[FRIDAY], run_id="run-1")
+    result = load_links(rows.uri, closes=[FRIDAY], run_id="run-1")
     assert (result.published_now, result.days) == (1, [PublishedDay(FRIDAY, "complete", 1, 1, 0, {})])
     assert rows.links() == [("o-1", "reset", None, None)]
 
@@ -216,7 +216,7 @@ def test_an_order_that_lost_its_link_and_waits_again_has_no_link_and_lacks_one(r
     rows.served("o-1", "11")
     rows.load()
     rows.reset("o-1", then=then)
-    result = load_links(rows.uri, days=[FRIDAY], run_id="run-2")
+    result = load_links(rows.uri, closes=[FRIDAY], run_id="run-2")
     assert (result.published_now, result.updated) == (0, 1)
     assert result.days == [PublishedDay(FRIDAY, "lacking", 1, 0, 1, {then: 1})]
     assert rows.links() == [("o-1", "reset", "11", None)]
@@ -269,7 +269,7 @@ def test_a_claim_after_a_reset_is_published_without_a_link(rows: Rows) -> None:
     rows.load()
     rows.do("update passport_ops.passport set state = 'claimed', end_reason = null")
     rows.do("update passport_ops.reservation set state = 'claimed', passport_id = 1, claimed_at = now()")
-    result = load_links(rows.uri, days=[FRIDAY], run_id="run-3")
+    result = load_links(rows.uri, closes=[FRIDAY], run_id="run-3")
     assert (result.published_now, result.updated, result.refused) == (0, 1, [])
     assert rows.links() == [("o-1", "claimed", "11", None)]
 
@@ -308,7 +308,7 @@ def test_an_ill_formed_link_is_refused_by_name_and_stops_nobody_else(
         """
     )
     for number in (1, 2):
-        result = load_links(rows.uri, days=[FRIDAY], run_id="run-1")
+        result = load_links(rows.uri, closes=[FRIDAY], run_id="run-1")
         assert result.refused == ["o-2"]
         assert result.days == [PublishedDay(FRIDAY, "lacking", 2, 1, 1, {"reserved": 1}, changed=number == 1)]
         assert [row[0] for row in rows.links()] == ["o-1"]
@@ -346,7 +346,7 @@ def test_a_day_says_whether_it_is_complete_and_what_it_lacks(rows: Rows) -> None
     rows.claim("o-2")
     for number, state in enumerate(["pending", "out_of_stock", "out_of_stock", "held", "cancelled", "closed"]):
         rows.order(f"w-{number}", state)
-    result = load_links(rows.uri, days=[FRIDAY], run_id="run-1")
+    result = load_links(rows.uri, closes=[FRIDAY], run_id="run-1")
     assert result.days == [PublishedDay(FRIDAY, "lacking", 6, 2, 4, {"pending": 1, "out_of_stock": 2, "held": 1})]
     assert rows.all(
         "select business_day, complete, orders, published, lacking, lacking_by_state, run_id from passport.days"
@@ -355,7 +355,7 @@ def test_a_day_says_whether_it_is_complete_and_what_it_lacks(rows: Rows) -> None
 
 def test_a_day_without_orders_is_complete(rows: Rows) -> None:
     rows.read(FRIDAY)
-    result = load_links(rows.uri, days=[FRIDAY], run_id="run-1")
+    result = load_links(rows.uri, closes=[FRIDAY], run_id="run-1")
     assert result.days == [PublishedDay(FRIDAY, "complete", 0, 0, 0, {})]
 
 
@@ -364,16 +364,16 @@ def test_a_published_day_is_counted_again_when_another_days_run_serves_or_finds_
     rows.load(FRIDAY)
     rows.reserve("o-1", "11")
     rows.read(SATURDAY)
-    result = load_links(rows.uri, days=[SATURDAY], run_id="run-2")
+    result = load_links(rows.uri, closes=[SATURDAY], run_id="run-2")
     assert result.days == [
         PublishedDay(FRIDAY, "complete", 1, 1, 0, {}),
         PublishedDay(SATURDAY, "complete", 0, 0, 0, {}),
     ]
     rows.order("late", "pending")
-    result = load_links(rows.uri, days=[SATURDAY], run_id="run-3")
+    result = load_links(rows.uri, closes=[SATURDAY], run_id="run-3")
     assert result.days[0] == PublishedDay(FRIDAY, "lacking", 2, 1, 1, {"pending": 1})
     rows.do("update passport_ops.reservation set state = 'cancelled' where order_key = 'late'")
-    result = load_links(rows.uri, days=[SATURDAY], run_id="run-4")
+    result = load_links(rows.uri, closes=[SATURDAY], run_id="run-4")
     assert result.days[0] == PublishedDay(FRIDAY, "complete", 1, 1, 0, {})
     assert rows.all("select business_day, run_id from passport.days order by 1") == [
         (FRIDAY, "run-4"),
@@ -402,20 +402,20 @@ def test_a_complete_day_is_counted_again_while_an_order_of_it_waits_for_a_link(
 
 
 def test_a_day_of_which_no_extraction_was_registered_is_unread_whatever_it_counts(rows: Rows) -> None:
-    result = load_links(rows.uri, days=[FRIDAY], run_id="run-1")
+    result = load_links(rows.uri, closes=[FRIDAY], run_id="run-1")
     assert result.days == [PublishedDay(FRIDAY, "unread", 0, 0, 0, {})]
     assert result.has_news is False
     assert rows.all("select business_day, state, complete from passport.days") == [(FRIDAY, "unread", False)]
     rows.read(FRIDAY)
     result = load_links(rows.uri, run_id="run-2")
     assert (result.days, result.has_news) == ([PublishedDay(FRIDAY, "complete", 0, 0, 0, {})], True)
-    assert load_links(rows.uri, days=[FRIDAY], run_id="run-3").has_news is False
+    assert load_links(rows.uri, closes=[FRIDAY], run_id="run-3").has_news is False
 
 
 def test_a_link_of_an_unread_day_is_news_but_the_day_is_not_complete(rows: Rows) -> None:
     rows.read(FRIDAY, at="2026-11-20 12:00Z")
     rows.served("o-1", "11")
-    result = load_links(rows.uri, days=[FRIDAY], run_id="run-1")
+    result = load_links(rows.uri, closes=[FRIDAY], run_id="run-1")
     assert (result.days, result.has_news) == ([PublishedDay(FRIDAY, "unread", 1, 1, 0, {})], True)
 
 
@@ -423,12 +423,44 @@ def test_a_day_that_has_not_ended_is_open(rows: Rows) -> None:
     last = date(2999, 12, 30)
     rows.read(last, at="2999-12-30 12:00Z")
     rows.order("o-1", day=last)
-    result = load_links(rows.uri, days=[last], run_id="run-1")
+    result = load_links(rows.uri, closes=[last], run_id="run-1")
     assert (result.days, result.has_news) == ([PublishedDay(last, "open", 1, 0, 1, {"pending": 1})], False)
     assert attention(rows) == []
     rows.reserve("o-1", "11")
-    result = load_links(rows.uri, days=[last], run_id="run-2")
+    result = load_links(rows.uri, closes=[last], run_id="run-2")
     assert (result.days, result.has_news) == ([PublishedDay(last, "open", 1, 1, 0, {})], True)
+
+
+@pytest.mark.parametrize(
+    ("closes", "ended", "later", "state"),
+    [
+        ([], "1 second", False, "open"),
+        ([FRIDAY], "1 second", False, "unread"),
+        ([], "1 second", True, "unread"),
+        ([], "61 minutes", False, "unread"),
+    ],
+    ids=["of an earlier run", "of the run that closes it", "when a run of a later day began", "an hour later"],
+)
+def test_a_load_calls_a_day_unread_when_the_run_that_closes_it_is_no_longer_due(
+    rows: Rows, closes: list[date], ended: str, later: bool, state: str
+) -> None:
+    rows.do(
+        """
+        insert into passport_ops.day (business_day, begins_at, ends_at, scheduled)
+        values (%s, now() - interval '25 hours', now() - %s::interval, true)
+        """,
+        *(FRIDAY, ended),
+    )
+    if later:
+        rows.do(
+            """
+            insert into passport_ops.day (business_day, begins_at, ends_at, scheduled)
+            values (%s, now(), now() + interval '1 day', true)
+            """,
+            SATURDAY,
+        )
+    load_links(rows.uri, closes=closes, run_id="run-1")
+    assert rows.all("select state from passport.days where business_day = %s", FRIDAY) == [(state,)]
 
 
 def test_days_that_were_not_read_need_attention_one_row_for_each_gap(rows: Rows) -> None:
@@ -469,11 +501,11 @@ def test_a_day_lacks_an_order_whose_new_link_could_not_be_published(emptied_ware
     with world(emptied_warehouse) as here:
         run = here.planned("A1")
         here.served(run, "A1", "101")
-        load_links(here.uri, days=[DAY], run_id="run")
+        load_links(here.uri, closes=[DAY], run_id="run")
         here.reset(to="pending")
         here.served(run, "A1", "102")
         here.rows.execute("update passport_ops.passport set link = 'http://nonsense' where certificate_id = '102'")
-        result = load_links(here.uri, days=[DAY], run_id="run")
+        result = load_links(here.uri, closes=[DAY], run_id="run")
         assert result.refused == ["A1"]
         (day,) = result.days
         assert (day.state == DayState.COMPLETE, day.published, day.lacking_by_state) == (False, 0, {"reserved": 1})
@@ -906,7 +938,7 @@ def test_the_pipelines_role_is_enough_for_a_load(rows: Rows, postgres: EmbeddedP
     rows.do("create role loader login password 'loader' in role passport_pipeline")
     try:
         uri = Database(rows.uri.replace(f"postgres:{postgres.password}@", "loader:loader@"))
-        assert load_links(uri, days=[FRIDAY], run_id="run-1").published_now == 1
+        assert load_links(uri, closes=[FRIDAY], run_id="run-1").published_now == 1
         assert rows.links() == [("o-1", "reserved", "11", link)]
     finally:
         rows.do("drop role loader")
