@@ -10,7 +10,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-
 SANDBOX_PORT ?= 8765
 PARALLEL := --numprocesses logical --maxprocesses 4
 
-.PHONY: run run-once stop test test-fast test-oldest test-all lint bench chaos sandbox check migrate install compile help
+.PHONY: run run-once stop test test-fast test-oldest test-all lint bench chaos sandbox check migrate recover install compile help
 
 run: $(VENV)/.runtime ## the local stack with demo orders, until Ctrl-C (PORT, POSTGRES_PORT, SANDBOX_PORT, SHOP_TIMEZONE, CAMPAIGNS)
 	@PYTHONPATH=.:plugins exec $(BIN)/python -m local.run
@@ -59,6 +59,10 @@ check: $(VENV)/.runtime ## try the connections in AIRFLOW_CONN_ORDERS_DB, _WAREH
 
 migrate: $(VENV)/.runtime ## bring the warehouse in AIRFLOW_CONN_WAREHOUSE up to date
 	@PYTHONPATH=.:plugins exec $(BIN)/python -m passport_airflow.migrate_warehouse
+
+recover: $(VENV)/.runtime ## after a restore of the warehouse: what is left to do (SINCE, RESET_TAGS, WITHDRAWN, LINKS, FINISH=yes)
+	@PYTHONPATH=.:plugins exec $(BIN)/python -m passport_airflow.recover \
+	  --since="$(SINCE)" --reset-tags="$(RESET_TAGS)" --withdrawn="$(WITHDRAWN)" --links="$(LINKS)" --finish="$(FINISH)"
 
 install: $(VENV)/.dev ## install everything for work on the project
 

@@ -23,6 +23,7 @@ tag; it waits until no call for the tag is under way. `publish_resets` updates `
 | was not reset and is open again | correct what the log names, then clear `reset_tag`, or wait for the next run |
 | may or may not be reset | the NMP's answers were lost; no order gets a link of the tag until you clear `reset_tag` |
 | the warehouse went back in time | it was restored from a backup: follow `docs/recovery.md` |
+| a recovery is open | end it with `make recover`, then clear the run |
 | another process is resetting it | wait for it, then clear `reset_tag`: it continues where that stopped |
 
 The next run finds and finishes a tag that a killed task left closed. Every reset is in `passport_ops.tag_reset`, with
@@ -41,6 +42,7 @@ import passport_airflow  # noqa: F401 - first: it says what to do when another p
 from include.campaigns import Campaigns
 from include.claims import syncing as claims
 from include.ledger.runs import RunLedger
+from include.recovery.recovering import require_none_open
 from include.resets import planning, resetting
 from include.settings import settings
 from include.warehouse.publishing import load_links
@@ -66,9 +68,17 @@ PARAMS = {
 }
 
 
+def _refuse_after_a_restore() -> None:
+    """Fail while the ledger may not know the youngest links."""
+    with RunLedger(warehouse()) as ledger:
+        refuse_if_went_back(ledger)
+    require_none_open(warehouse())
+
+
 @task
 def sync_claims(**context: Unpack[Context]) -> str:
     """Read the claims of every tag with links out; give when it began, by the database's clock, as ISO text."""
+    _refuse_after_a_restore()
     tags: list[str] = context["params"]["tags"]
     with closing(NmpHook().client()) as nmp:
         sync = claims.sync_claims(warehouse(), nmp, run_id=context["dag_run"].run_id, tags=tags)
@@ -80,8 +90,6 @@ def sync_claims(**context: Unpack[Context]) -> str:
 def plan_resets(synced_since: str, **context: Unpack[Context]) -> list[str]:
     """Say of each tag what will become of it and why; give the tags to reset."""
     params = context["params"]
-    with RunLedger(warehouse()) as ledger:
-        refuse_if_went_back(ledger)  # it may not know the youngest links
     plans = planning.plan_resets(
         warehouse(),
         CAMPAIGNS,
@@ -101,8 +109,7 @@ def plan_resets(synced_since: str, **context: Unpack[Context]) -> list[str]:
 @task(map_index_template="{{ task.op_kwargs['tag'] }}", execution_timeout=timedelta(minutes=30))
 def reset_tag(tag: str, synced_since: str, **context: Unpack[Context]) -> str:
     """Reset one tag, or continue a reset that was interrupted; give what became of it, in words."""
-    with RunLedger(warehouse()) as ledger:
-        refuse_if_went_back(ledger)
+    _refuse_after_a_restore()
     with closing(NmpHook().client()) as nmp:
         done = resetting.reset_tag(
             warehouse(),

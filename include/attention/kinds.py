@@ -25,12 +25,14 @@ class AttentionKind(StrEnum):
     NOT_PUBLISHED = "not_published"
     OUT_OF_STOCK = "out_of_stock"
     PENDING = "pending"
+    RECOVERY = "recovery"
     REJECTED = "rejected"
     RESET = "reset"
     RESETTING = "resetting"
     RUN_STOPPED = "run_stopped"
     TAG_EMPTY = "tag_empty"
     UNKNOWN = "unknown"
+    WENT_BACK = "went_back"
 
 
 _OF_ORDERS = {
@@ -44,8 +46,10 @@ _LEAVE_BY_THEMSELVES = (
     AttentionKind.LIMIT_REACHED,
     AttentionKind.NEVER_ANSWERED,
     AttentionKind.NOT_PUBLISHED,
+    AttentionKind.RECOVERY,
     AttentionKind.RESETTING,
     AttentionKind.TAG_EMPTY,
+    AttentionKind.WENT_BACK,
 )
 
 ACTIONS: dict[AttentionKind, tuple[Action, ...]] = {

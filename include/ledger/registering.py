@@ -11,6 +11,7 @@ from datetime import date, datetime
 from typing import Any, NamedTuple
 
 from include.business_day import DayBounds
+from include.ledger.forgotten import adopt_links, hold_incoming
 from include.ledger.leases import lapse_attempts
 from include.ledger.states import UNSERVED
 from include.orders import CheckedOrder
@@ -89,6 +90,8 @@ def _merge(connection: Connection, chunk: Mapping[str, Any]) -> None:
     with limited_transaction(connection):
         connection.execute(sql("keep_tags"), chunk)
         connection.execute(sql("register_orders"), chunk)
+        hold_incoming(connection, chunk)
+        adopt_links(connection)
 
 
 @again_after_limit

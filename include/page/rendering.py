@@ -61,12 +61,14 @@ KINDS = {
     "not_published": "not published",
     "out_of_stock": "out of stock for a day",
     "pending": "waiting for a day",
+    "recovery": "recovery open",
     "rejected": "row not taken",
     "reset": "reset not done",
     "resetting": "reset under way",
     "run_stopped": "run stopped",
     "tag_empty": "tag empty",
     "unknown": "outcome unknown",
+    "went_back": "warehouse restored",
 }
 """What people call a kind of ``passport.needs_attention``."""
 

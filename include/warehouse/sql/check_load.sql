@@ -4,11 +4,12 @@ with changed as (
     select
         known.order_key,
         held.certificate_id,
-        held.link,
+        held.kept_back,
         shown.certificate_id as shown_certificate_id,
         shown.link as shown_link,
         known.state as known_state,
         shown.state as shown_state,
+        case when held.kept_back is not true then held.link end as link,
         coalesce(known.state in ('reserved', 'claimed'), false) as has_passport,
         coalesce(shown.state in ('reserved', 'claimed'), false) as is_live
     from passport_ops.reservation as known
@@ -40,7 +41,7 @@ faults as (
     where
         is_live
         and not passport_ops.link_is_well_formed(shown_link, shown_certificate_id)
-        and not (shown_state = 'claimed' and shown_link is null)
+        and not (shown_link is null and (shown_state = 'claimed' or kept_back))
     union all
     select
         changed.order_key,

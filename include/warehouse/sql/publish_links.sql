@@ -4,7 +4,7 @@
 with published as (
     insert into passport.links as shown (
         order_key, order_id, customer_ref, product, campaign, tag, business_day, certificate_id, link, state,
-        ordered_at, reserved_at, claimed_at, reset_at, published_at, updated_at, run_id
+        ordered_at, reserved_at, claimed_at, reset_at, distributed_at, published_at, updated_at, run_id
     )
     select
         known.order_key,
@@ -15,12 +15,13 @@ with published as (
         known.tag,
         known.business_day,
         held.certificate_id,
-        held.link,
+        case when held.kept_back is not true then held.link end as link,
         known.state,
         known.ordered_at,
         known.reserved_at,
         known.claimed_at,
         known.reset_at,
+        held.handed_over_at,
         statement_timestamp() as published_at,
         statement_timestamp() as updated_at,
         %(run_id)s::text as run_id -- noqa: RF02
@@ -33,6 +34,7 @@ with published as (
                 known.state in ('reserved', 'claimed')
                 and (
                     passport_ops.link_is_well_formed(held.link, held.certificate_id)
+                    or held.kept_back
                     or (known.state = 'claimed' and held.link is null)
                 )
             )
@@ -64,6 +66,7 @@ with published as (
             distributed_at = case
                 when (shown.certificate_id, shown.reserved_at) is not distinct from (excluded.certificate_id, excluded.reserved_at)
                     then shown.distributed_at
+                else excluded.distributed_at
             end,
             published_at = case
                 when (shown.certificate_id, shown.reserved_at) is not distinct from (excluded.certificate_id, excluded.reserved_at)

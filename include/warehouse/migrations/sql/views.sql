@@ -14,7 +14,7 @@ select -- noqa: ST06
     known.business_day,
     coalesce(held.certificate_id, shown.certificate_id) as certificate_id,
     known.state,
-    known.reason,
+    case when held.kept_back then 'its link is kept back until a recovery says that it still counts' else known.reason end as reason,
     known.ordered_at,
     known.reserved_at,
     known.claimed_at,
@@ -132,6 +132,15 @@ resets as (
     group by tag
 ),
 
+forgotten as (
+    select
+        tag,
+        count(*) as possibly_consumed
+    from passport_ops.recovery_order
+    where adopted_at is null
+    group by tag
+),
+
 emptied as (
     select
         tag,
@@ -156,6 +165,7 @@ stock as (
         coalesce(received.withheld, 0) as withheld,
         coalesce(tag.claimed_elsewhere, 0) as claimed_elsewhere,
         coalesce(unsure.unknown_calls, 0) as unknown_calls,
+        coalesce(forgotten.possibly_consumed, 0) as possibly_consumed,
         case
             -- The NMP's own word, until something came or was put back after it.
             when
@@ -168,6 +178,7 @@ stock as (
     from passport_ops.tag as tag
     left join received on tag.tag = received.tag
     left join unsure on tag.tag = unsure.tag
+    left join forgotten on tag.tag = forgotten.tag
     left join resets on tag.tag = resets.tag
     left join emptied on tag.tag = emptied.tag
 )
@@ -193,7 +204,8 @@ select -- noqa: ST06
         when remaining <= pool_size * 0.25 then 25
         when remaining <= pool_size * 0.50 then 50
     end as warning_level,
-    withheld
+    withheld,
+    possibly_consumed
 from stock;
 comment on view passport.tag_stock is 'What is known of each tag''s pool; the NMP itself says only when it is empty.';
 comment on column passport.tag_stock.tag is 'The tag as the NMP knows it, case sensitive.';
@@ -217,6 +229,8 @@ comment on column passport.tag_stock.withheld is
 'Of those received: not handed out, because the connection nmp does not accept the host or environment of their links.';
 comment on column passport.tag_stock.warning_level is
 'The lowest of 50, 25, 10 and 0 percent of pool_size that remaining has come down to; null above half or if unknown.';
+comment on column passport.tag_stock.possibly_consumed is
+'Orders whose link may have been issued and forgotten when the ledger was restored: at most so many passports more.';
 
 create or replace view passport.needs_attention as
 with line as not materialized (
@@ -228,7 +242,17 @@ with line as not materialized (
         null as run_id,
         updated_at as since,
         coalesce(reason, 'held') as reason,
-        'look it up on the NMP, then run resolve_attention: release it to be asked for again, or close it' as what_to_do,
+        case
+            when
+                exists (
+                    select
+                    from passport_ops.recovery_order as forgotten
+                    inner join passport_ops.recovery as opened on forgotten.recovery_id = opened.recovery_id
+                    where opened.ended_at is null and forgotten.order_key = reservation.order_key
+                )
+                then 'its link may be in a mailbox: run `make recover`, which says the next step'
+            else 'look it up on the NMP, then run resolve_attention: release it to be asked for again, or close it'
+        end as what_to_do,
         business_day
     from passport_ops.reservation
     where state = 'held'
@@ -529,6 +553,34 @@ with line as not materialized (
         where state = 'unread'
     ) as not_read
     group by gap
+
+    union all
+    select
+        'went_back' as kind,
+        null as order_key,
+        null as tag,
+        warehouse_id::text as row_key,
+        null as run_id,
+        went_back_at as since,
+        'the warehouse went back in time: orders that look unserved may have a link, so nothing is asked for' as reason,
+        'stop whatever sends links, then run `make recover` as docs/recovery.md says' as what_to_do,
+        null::date as business_day
+    from passport_ops.gate
+    where went_back_at is not null
+
+    union all
+    select
+        'recovery' as kind,
+        null as order_key,
+        null as tag,
+        'recovery ' || recovery_id as row_key,
+        null as run_id,
+        began_at as since,
+        'recovery ' || recovery_id || ' is open: it holds orders, and keeps back links that are older than the backup' as reason,
+        'run `make recover`: it says the next step' as what_to_do,
+        null::date as business_day
+    from passport_ops.recovery
+    where ended_at is null
 )
 
 -- A line that a person acknowledged is shown again when it happens again, so with a later since.
@@ -556,7 +608,7 @@ where
 comment on view passport.needs_attention is
 'One row per thing that a person must look at. It leaves by a decision or by the event that settles it, never by age.';
 comment on column passport.needs_attention.kind is
-'held, unknown, pending or out_of_stock (for a day), limit_reached, tag_empty, not_carried, never_answered, claim_uncertain, not_published, duplicate, claimed_twice, rejected, resetting, reset, run_stopped or day_not_read.'; -- noqa: LT05
+'held, unknown, pending or out_of_stock (for a day), limit_reached, tag_empty, not_carried, never_answered, claim_uncertain, not_published, duplicate, claimed_twice, rejected, resetting, reset, run_stopped, day_not_read, went_back or recovery.'; -- noqa: LT05
 comment on column passport.needs_attention.order_key is 'The order, where it is about one.';
 comment on column passport.needs_attention.tag is 'The NMP tag, where it is about one.';
 comment on column passport.needs_attention.row_key is

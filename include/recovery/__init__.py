@@ -1,0 +1,1 @@
+"""Recovery: what a person does after the warehouse went back in time."""
