@@ -10,6 +10,10 @@ scheduled run also finds late orders of the last days, carries unserved ones ove
 read since their end. A Backfill, or a run by hand with the param `day`, serves its own day. Running a day again costs
 nothing: an order that has a link is never asked for again.
 
+**Before something big**, like a backfill of many days or a new campaign file, choose *Dry run*: nothing is called and
+nothing changes, and the log of `extract_orders` says how many passports each tag would need and has left. *New links*
+(`max_new_links`) limits a run, `PASSPORT_LINKS_MAX_NEW_LINKS_PER_DAY` all runs of a day. Beyond a limit orders wait.
+
 **Tasks.** `extract_orders` reads and checks the orders. `reserve` is mapped: one task per order, or slices of orders
 above `per_order_limit`. `load_links` publishes what is reserved, whatever failed; it is skipped when nothing is new.
 `check_run` fails the run when an order of a day that it closes has no link, and says which and why. `trigger_reset`
@@ -25,6 +29,7 @@ starts `reset_stale_reservations`: once a day, in the run that closes the day, a
 | the run stopped: unknown outcomes | see whether the NMP is well, then clear the run |
 | `unknown` | each may have cost a passport; clearing asks again within the budget |
 | a day was not read since its end | correct what `extract_orders` says, then clear it, or wait for the next run |
+| a limit on new links is reached | see whether so many orders are meant; trigger a run by hand with a higher limit |
 | `held` | decide with `resolve_attention`: release it or close it |
 | rows not taken | correct the order in the shop; the next run reads it again |
 
@@ -43,7 +48,7 @@ from pendulum import datetime
 import passport_airflow  # noqa: F401 - first: it says what to do when another package is called include
 from include.campaigns import Campaigns
 from include.day_check import check_days
-from include.intake import plan_day
+from include.intake import dry_run, plan_day
 from include.ledger.runs import RunLedger
 from include.settings import settings
 from include.warehouse.publishing import load_links as publish_links
@@ -74,6 +79,9 @@ def extract_orders(**context: Unpack[Context]) -> list[str]:
     plan = run_plan(context["dag_run"], context["params"], SETTINGS)
     with RunLedger(warehouse()) as ledger:
         refuse_if_went_back(ledger)
+        if context["params"].get("dry_run"):
+            dry_run(ledger, orders_db(), CAMPAIGNS, SETTINGS, plan)
+            return []
         return plan_day(ledger, orders_db(), CAMPAIGNS, SETTINGS, plan).labels
 
 
@@ -83,6 +91,7 @@ def load_links(**context: Unpack[Context]) -> None:
 
     With nothing new for readers it is skipped, so that no asset event is sent.
     """
+    skip_after_a_dry_run(context)
     run = context["dag_run"]
     published = publish_links(warehouse(), closes=run_days(run, context["params"]).closes, run_id=run.run_id)
     if published.refused:
@@ -104,6 +113,8 @@ def check_run(**context: Unpack[Context]) -> None:
     run, params = context["dag_run"], context["params"]
     own = run_days(run, params)
     failed = failed_tasks(context, ["extract_orders", "reserve", "load_links"])
+    if not failed:
+        skip_after_a_dry_run(context)
     with RunLedger(warehouse()) as ledger:
         remember_grants(ledger)
         if "extract_orders" not in failed and not ledger.is_sliced(run.run_id):
@@ -122,11 +133,19 @@ def check_run(**context: Unpack[Context]) -> None:
     log.info("%s", summary)
 
 
+def skip_after_a_dry_run(context: Context) -> None:
+    """Skip a task that has nothing to do after a dry run."""
+    if context["params"].get("dry_run"):
+        message = "a dry run changes nothing: the log of extract_orders has what the run would ask for"
+        raise AirflowSkipException(message)
+
+
 def name_the_reset(context: Context) -> None:
     """Give the reset of a scheduled run the name of the day that the run closed, so that each day starts one reset.
 
     Skip it when the run closed no day, for a backfill, which serves its own days only, and while the resets are paused.
     """
+    skip_after_a_dry_run(context)
     run, params = context["dag_run"], context["params"]
     if run.run_type == "backfill":
         message = "a backfill triggers no reset"

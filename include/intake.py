@@ -7,6 +7,7 @@ from datetime import date, timedelta
 
 from include.business_day import bounds_of, business_day_of, day_bounds, days_in_words
 from include.campaigns import Campaigns
+from include.ledger.dry_run import DryRun
 from include.ledger.registering import Registered
 from include.ledger.runs import PlannedRun, RunLedger, RunPlan
 from include.orders import CheckedOrder
@@ -88,6 +89,27 @@ def plan_day(
         f": more than per_order_limit ({plan.per_order_limit}), so each task serves a slice" if planned.sliced else "",
     )
     return planned
+
+
+def dry_run(ledger: RunLedger, orders_db: Connect, campaigns: Campaigns, settings: Settings, plan: RunPlan) -> DryRun:
+    """Read and check the orders as ``plan_day`` does, and log what the run would ask for; change nothing.
+
+    Raises what ``plan_day`` raises.
+    """
+    campaigns.require(plan.campaigns)
+    days = days_to_read(ledger, plan, settings)
+    with closing(read_orders(orders_db, days, campaigns, settings)) as rows:
+        found = ledger.dry_run(
+            rows,
+            plan,
+            days_read=bounds_of(days, settings.timezone),
+            pool_sizes={campaign.name: campaign.pool_size for campaign in campaigns.listed},
+        )
+    _log_registered(found.returned, days)
+    log.info("dry run: nothing is called, and nothing changes in the ledger\n%s", found.table)
+    if plan.max_new_links is not None and (more := found.orders - plan.max_new_links) > 0:
+        log.warning("max_new_links (%d) would leave %d orders waiting", plan.max_new_links, more)
+    return found
 
 
 def _log_registered(registered: Registered, days: Sequence[date]) -> None:

@@ -52,7 +52,7 @@ def register(
     began_at: datetime | None,
 ) -> Registered:
     """Do what ``RunLedger.register`` says on ``connection``, whose temporary tables outlive its transactions."""
-    _stage(connection, rows)
+    stage(connection, rows)
     tags = _register_tags(connection, pool_sizes)
     for first_key, last_key in connection.execute(sql("chunks"), {"orders": CHUNK_ORDERS}).fetchall():
         _merge(connection, {"run_id": run_id, "tags": tags, "first_key": first_key, "last_key": last_key})
@@ -60,7 +60,7 @@ def register(
     return _finish(connection, {"run_id": run_id}, days_read, began_at)
 
 
-def _stage(connection: Connection, rows: Iterable[CheckedOrder]) -> None:
+def stage(connection: Connection, rows: Iterable[CheckedOrder]) -> None:
     """Copy the rows to the session's own tables; no row of the ledger is locked meanwhile."""
     with limited_transaction(connection, Kind.LONG):
         connection.execute(sql("drop_incoming"))
@@ -114,9 +114,14 @@ def _finish(
     with limited_transaction(connection, Kind.LONG):
         _cancel_missing(connection, run, days, began_at)
         connection.execute(sql("save_days_read"), {**run, "began_at": began_at, **columns_of(days_read)})
-        orders: dict[date, int] = dict(connection.execute(sql("incoming_days")).fetchall())
-        [(rejected,)] = connection.execute(sql("count_rejected")).fetchall()
-        first = read_rows(connection, RejectedRow, sql("first_rejected"), {"most": MOST_REJECTED_NAMED})
+        return staged(connection)
+
+
+def staged(connection: Connection) -> Registered:
+    """Say what of the rows that were copied is taken, and what is not."""
+    orders: dict[date, int] = dict(connection.execute(sql("incoming_days")).fetchall())
+    [(rejected,)] = connection.execute(sql("count_rejected")).fetchall()
+    first = read_rows(connection, RejectedRow, sql("first_rejected"), {"most": MOST_REJECTED_NAMED})
     return Registered(orders, rejected, first)
 
 

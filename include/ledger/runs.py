@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from include.business_day import ONE_DAY, DayBounds, bounds_of, days_between
+from include.ledger.dry_run import DryRun, dry_run
 from include.ledger.going_back import GrantCount, Memory, noticing, read_grants
 from include.ledger.registering import Registered, columns_of, register
 from include.ledger.session import LedgerSession, NeverPlannedError
@@ -151,6 +152,27 @@ class RunLedger(LedgerSession):
                 pool_sizes=pool_sizes,
                 began_at=began_at,
             )
+
+    def dry_run(
+        self,
+        rows: "Iterable[CheckedOrder]",
+        plan: RunPlan,
+        *,
+        days_read: DayBounds,
+        pool_sizes: Mapping[str, int | None],
+    ) -> DryRun:
+        """Say what a run would ask for after ``register`` and ``plan_run``, by tag; no row of the ledger moves.
+
+        The arguments are those of ``register``.
+        """
+        parameters = {
+            "days": list(plan.days),
+            "first_day": plan.first_day,
+            "scheduled": plan.scheduled,
+            "campaigns": list(plan.campaigns) or None,
+        }
+        with safe_errors():
+            return dry_run(self._connected(), rows, parameters, days_read=days_read, pool_sizes=pool_sizes)
 
     @again_after_limit
     def plan_run(self, plan: RunPlan, *, day_began_at: datetime | None = None) -> PlannedRun:

@@ -30,6 +30,12 @@ def run_params(campaigns: Campaigns, settings: Settings) -> dict[str, Param]:
             title="Campaigns",
             description="Serve only these campaigns. Empty: all.",
         ),
+        "dry_run": Param(
+            False,
+            type="boolean",
+            title="Dry run",
+            description="Only read the orders and say in the log of extract_orders what the run would ask for, by tag.",
+        ),
         "per_order_limit": Param(
             settings.per_order_limit,
             type="integer",

@@ -103,6 +103,23 @@ def test_a_paused_reset_fails_no_daily_run_and_the_log_says_what_to_unpause(runn
     assert sentence in running.whole_log(run_id, "trigger_reset")
 
 
+def test_a_dry_run_says_what_a_day_would_ask_for_and_nothing_is_called_or_changed(running: Running) -> None:
+    before, days = running.given_out(), running.ask("select count(*) from passport_ops.day")
+    run_id = running.run_day(running.day(17), dry_run=True, max_new_links=3)
+    assert running.task_states(run_id) == {
+        ("extract_orders", "success"): 1,
+        ("reserve", "skipped"): 1,
+        ("load_links", "skipped"): 1,
+        ("check_run", "skipped"): 1,
+        ("trigger_reset", "skipped"): 1,
+    }
+    assert (running.given_out(), running.ask("select count(*) from passport_ops.day")) == (before, days)
+    assert running.ask("select from passport_ops.run where run_id = %s", run_id) == []
+    log = running.whole_log(run_id, "extract_orders")
+    assert "4 orders without a link in all" in log
+    assert "max_new_links (3) would leave 1 orders waiting" in log
+
+
 def test_clearing_a_whole_run_asks_for_nothing_twice(running: Running) -> None:
     run_id = running.run_day(running.day(17))
     assert running.calls(run_id) == 4
