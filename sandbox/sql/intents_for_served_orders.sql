@@ -1,5 +1,6 @@
 -- Intents for an order that had a link at that time. An order has a link from its answer on (a withheld one from when it was
--- accepted), or, if it got a spare, from its reservation on. It loses the link when that ends, and has it again if it is claimed after a reset.
+-- accepted), or, if it got a spare, from its reservation on. It loses the link when that ends, and has it again if it is
+-- claimed after a reset.
 with links as (
     select
         held.order_key,

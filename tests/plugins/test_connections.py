@@ -120,7 +120,7 @@ def test_extras_of_the_ui_are_text_and_count(postgres: EmbeddedPostgres) -> None
         "keepalives_count": "2",
         "sslmode": "disable",
     }
-    assert told["tcp_user_timeout"] == "50000"  # what the extra leaves out is limited too
+    assert told["tcp_user_timeout"] == "8000"  # what the extra leaves out is limited too
 
 
 def test_a_secrets_backend_gives_the_connection_and_no_log_shows_its_password(

@@ -9,7 +9,7 @@ select
     call.run_started_at,
     call.clock_day,
     call.outcome,
-    exists (
+    exists(
         select from passport_ops.passport as held
         where held.order_key = call.order_key and held.attempt_id = call.attempt_id and held.state = 'withheld'
     ) as is_withheld

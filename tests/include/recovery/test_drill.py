@@ -83,7 +83,7 @@ def test_no_order_has_two_links_after_a_restore_and_none_that_had_one_is_called_
     with world(warehouse) as here:
         here.planned(*keys, opened=False)
         serve(warehouse, sandbox, ["A0", "A1", "A2"])
-        load_links(Database(warehouse), run_id="run", days=[DAY])
+        load_links(Database(warehouse), run_id="run", closes=[DAY])
         assert send(here, first) == ["A0", "A1", "A2"]
     since = datetime.now(UTC)
     with backup_of(postgres, warehouse) as backup:
@@ -143,7 +143,7 @@ def test_no_order_has_two_links_after_a_restore_and_none_that_had_one_is_called_
             assert "ended: 4 orders wait for a link again" in told(capsys)
             rest = ["A5", "A6", "A7", "N2", "NEW"]
             serve(warehouse, sandbox, rest)
-            load_links(Database(warehouse), run_id="run", days=[DAY])
+            load_links(Database(warehouse), run_id="run", closes=[DAY])
             assert send(here, third) == rest
 
             # No order has two links, and none that had one was called for.
