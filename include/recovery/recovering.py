@@ -15,6 +15,7 @@ from include.ledger.forgotten import adopt_links, hold_forgotten
 from include.recovery.hand_over import RecoveryError, read_hand_over, read_order_keys
 from include.sql_files import sql_of
 from include.warehouse.database import Connect, Connection, open_session, read_rows, safe_errors
+from include.warehouse.transactions import Kind, again_after_limit, limited_transaction
 
 sql = sql_of(__package__)
 
@@ -75,6 +76,7 @@ class _Time:
     went_back: bool
 
 
+@again_after_limit
 def begin(connect: Connect, *, since: datetime, by: str) -> Recovery:
     """Begin a recovery of what was issued after ``since`` (time zone aware), the time of the backup.
 
@@ -98,19 +100,21 @@ def begin(connect: Connect, *, since: datetime, by: str) -> Recovery:
         return begun
 
 
+@again_after_limit
 def give_links(connect: Connect, files: Sequence[Path]) -> Adopted:
     """Adopt the links that hand-overs wrote, without a call; no files say that nothing was handed over.
 
     A link whose order the ledger does not know waits until an extraction returns it. Rows with a fault are left out,
     and then the step counts as not done. Raises ``RecoveryError`` for a file that cannot be read.
     """
-    with _step(connect) as connection:
+    with _transaction(connect) as connection:
         connection.execute(sql("incoming_links"))
         with connection.cursor() as cursor, cursor.copy(sql("copy_hand_over")) as copy:
             copy.set_types(["text", "text", "text", "text"])
             for file in files:
                 for row in read_hand_over(file):
                     copy.write_row(row)
+        _lock(connection)  # nothing is locked while files are read
         faults = read_rows(connection, Fault, sql("judge_hand_over"))
         connection.execute(sql("keep_hand_over"), {"faulty": [fault.order_key for fault in faults if fault.order_key]})
         adopted = adopt_links(connection)
@@ -119,6 +123,7 @@ def give_links(connect: Connect, files: Sequence[Path]) -> Adopted:
         return Adopted(adopted, faults)
 
 
+@again_after_limit
 def name_resets(connect: Connect, tags: Collection[str], requeued_campaigns: Collection[str]) -> None:
     """Say which tags were reset since the backup: their links from before it end, as the reset ended them.
 
@@ -137,6 +142,7 @@ def name_resets(connect: Connect, tags: Collection[str], requeued_campaigns: Col
         connection.execute(sql("hand_over_again"))
 
 
+@again_after_limit
 def name_withdrawals(connect: Connect, file: Path | None) -> None:
     """Say which links were withdrawn since the backup, by a file of order keys; None: none were.
 
@@ -157,6 +163,7 @@ def name_withdrawals(connect: Connect, file: Path | None) -> None:
         connection.execute(sql("hand_over_again"))
 
 
+@again_after_limit
 def finish(connect: Connect, *, by: str) -> int:
     """End the recovery and release the orders that it still holds; give how many wait for a link again.
 
@@ -244,10 +251,14 @@ def _opened(connection: Connection) -> Recovery | None:
 def _step(connect: Connect) -> Iterator[Connection]:
     """One transaction of the open recovery, one at a time. Raises ``RecoveryError`` where none is open."""
     with _transaction(connect) as connection:
-        if connection.execute(sql("lock_recovery")).fetchone() is None:
-            message = "no recovery is open: begin one with make recover SINCE=<time of the backup>"
-            raise RecoveryError(message)
+        _lock(connection)
         yield connection
+
+
+def _lock(connection: Connection) -> None:
+    if connection.execute(sql("lock_recovery")).fetchone() is None:
+        message = "no recovery is open: begin one with make recover SINCE=<time of the backup>"
+        raise RecoveryError(message)
 
 
 @contextmanager
@@ -255,6 +266,6 @@ def _transaction(connect: Connect, doing: LiteralString = "The recovery changed 
     with (
         open_session(connect, application_name="passport-links recovery") as connection,
         safe_errors(doing),
-        connection.transaction(),
+        limited_transaction(connection, Kind.LONG),
     ):
         yield connection
