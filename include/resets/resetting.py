@@ -19,7 +19,8 @@ No plan skips a closed tag. Not preventable: the NMP carries out a request long 
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -35,6 +36,7 @@ from include.nmp.errors import NmpError, NmpUnreadableError
 from include.resets.planning import ResetError, what_blocks_now
 from include.sql_files import sql_of
 from include.warehouse.database import Connect, Connection, open_session, read_rows, safe_errors
+from include.warehouse.transactions import Kind, again_after_limit, limited_transaction
 
 sql = sql_of(__package__)
 log = logging.getLogger(__name__)
@@ -200,11 +202,12 @@ class _Begun:
     asked_before: bool
 
 
+@again_after_limit
 def _begin(
     work: Connection, tag: str, run_id: str, campaigns: Sequence[Campaign], synced_since: datetime
 ) -> _Begun | ResetBlocked:
     """Close the tag and commit the intent, or find the one that an earlier try committed."""
-    with work.transaction():
+    with limited_transaction(work, Kind.LONG):
         found = read_rows(work, _Tag, sql("lock_tag"), {"tag": tag})
         if not found:
             return ResetBlocked("no order ever named this tag")
@@ -223,8 +226,8 @@ def _begin(
 class TagReset:
     """A reset whose intent is committed, and the two connections that carry it out.
 
-    ``owner`` is the connection that locks the reset's row until its next commit and writes what becomes of the reset;
-    ``work`` commits each statement at once.
+    ``owner`` locks the reset's row, and nothing else, while the NMP works. ``work`` writes what becomes of the reset,
+    in limited transactions.
     """
 
     def __init__(self, work: Connection, owner: Connection, tag: str, begun: _Begun) -> None:
@@ -234,9 +237,12 @@ class TagReset:
         self._begun = begun
 
     def own(self) -> None:
-        """Lock the reset's row until the next commit, so that two processes never carry out one reset."""
+        """Lock the reset's row until the next step, so that two processes never carry out one reset."""
+        self._lock_row(self._owner)
+
+    def _lock_row(self, connection: Connection) -> None:
         try:
-            unfinished = self._owner.execute(sql("own"), {"reset_id": self._begun.reset_id}).fetchone()
+            unfinished = connection.execute(sql("own"), {"reset_id": self._begun.reset_id}).fetchone()
         except psycopg.errors.LockNotAvailable:
             unfinished = None
         if unfinished is None:
@@ -245,6 +251,14 @@ class TagReset:
                 "wait for it, then clear this task"
             )
             raise ResetError(message)
+
+    @contextmanager
+    def _step(self) -> Iterator[Connection]:
+        """Open a limited transaction that has the reset's row, to write what becomes of the reset."""
+        self._owner.commit()  # another process that takes the row in this moment finds the reset unfinished and goes on
+        with limited_transaction(self._work, Kind.LONG) as work:
+            self._lock_row(work)
+            yield work
 
     def wait_for_calls(self, pause_seconds: float) -> None:
         """Wait until no call for the tag is under way; no new one is granted, so this ends with the longest lease."""
@@ -260,21 +274,30 @@ class TagReset:
 
     def mark_asked(self) -> None:
         """Commit that the NMP is being asked: from here on it may have done the reset."""
-        self._save(ResetState.UNKNOWN, "the NMP is being asked")
-        self.own()  # the commit let go of the lock
+        with self._step() as work:
+            self._save(work, ResetState.UNKNOWN, "the NMP is being asked")
+        self.own()  # the commit let go of the row
 
+    @again_after_limit
     def give_up(self, detail: str) -> None:
         """Open the tag again, because the NMP did nothing, and commit."""
-        self._owner.execute(sql("reopen_tag"), {"tag": self._tag})
-        self._save(ResetState.REFUSED, detail)
+        with self._step() as work:
+            work.execute(sql("reopen_tag"), {"tag": self._tag})
+            self._save(work, ResetState.REFUSED, detail)
 
     def leave_unknown(self, answer: _Answer) -> None:
         """Commit why nobody knows whether the NMP did it; the tag stays closed."""
-        self._save(ResetState.UNKNOWN, f"the NMP gave no usable answer: {answer.error}")
+        with self._step() as work:
+            self._save(work, ResetState.UNKNOWN, f"the NMP gave no usable answer: {answer.error}")
 
+    @again_after_limit
     def finish(self, answer: _Answer, run_id: str, campaigns: Sequence[Campaign]) -> ResetDone:
         """Take the links back in the ledger and open the tag, in one transaction with the NMP's count."""
-        flags = self._owner.cursor(row_factory=scalar_row)
+        with self._step() as work:
+            return self._take_back(work, answer, run_id, campaigns)
+
+    def _take_back(self, work: Connection, answer: _Answer, run_id: str, campaigns: Sequence[Campaign]) -> ResetDone:
+        flags = work.cursor(row_factory=scalar_row)
         flags.execute(sql("lock_tag"), {"tag": self._tag})
         taken = {
             "tag": self._tag,
@@ -284,14 +307,14 @@ class TagReset:
         }
         requeued: list[bool] = flags.execute(sql("take_back"), taken).fetchall()
         were_spares: list[bool] = flags.execute(sql("end_passports"), {"tag": self._tag}).fetchall()
-        self._owner.execute(sql("next_epoch"), {"tag": self._tag})
+        work.execute(sql("next_epoch"), {"tag": self._tag})
         done = ResetDone(
             nmp_count=answer.count,
             orders_reset=len(requeued),
             orders_requeued=sum(requeued),
             spares_ended=sum(were_spares),
         )
-        self._save(ResetState.DONE, self._about_count(answer), done)
+        self._save(work, ResetState.DONE, self._about_count(answer), done)
         return done
 
     def _about_count(self, answer: _Answer) -> str:
@@ -305,8 +328,8 @@ class TagReset:
             lack = "the NMP's first answer"
         return f"{answer.error}; {lack}" if answer.error else lack
 
-    def _save(self, state: ResetState, detail: str, done: ResetDone | None = None) -> None:
-        """Write what became of the reset and commit, which also lets go of its row."""
+    def _save(self, work: Connection, state: ResetState, detail: str, done: ResetDone | None = None) -> None:
+        """Write what became of the reset."""
         values = {
             "reset_id": self._begun.reset_id,
             "state": state.value,
@@ -315,5 +338,4 @@ class TagReset:
             "spares_ended": done.spares_ended if done else None,
             "detail": detail,
         }
-        self._owner.execute(sql("finish"), values)
-        self._owner.commit()
+        work.execute(sql("finish"), values)

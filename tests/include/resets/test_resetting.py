@@ -523,8 +523,8 @@ def test_a_reset_that_is_killed_before_any_of_its_statements_is_finished_by_the_
     assert died_at == [
         *("lock_tag", "close_tag", "under_way", "intend"),
         *("own", "lock_lapsed_orders", "seconds_to_wait"),
-        *("finish", "own"),
-        *("lock_tag", "take_back", "end_passports", "next_epoch", "finish"),
+        *("own", "finish", "own"),
+        *("own", "lock_tag", "take_back", "end_passports", "next_epoch", "finish"),
     ]
 
 
