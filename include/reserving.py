@@ -33,6 +33,7 @@ from include.ledger.transitions import Step
 from include.nmp.answers import CallFailure, LinkRules, RawAnswer, read_answer
 from include.outcomes import MEANINGS, AttemptOutcome
 from include.warehouse.database import Connect, SafeDatabaseError
+from include.warehouse.transactions import TAKEN_BACK
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ TURN_SECONDS = 0.25  # a call that is later than its slot by more is not sent: c
 GROUP_SECONDS = 0.005  # how long the writer lets answers gather while others are under way
 LONGEST_SLEEP_SECONDS = 60.0
 HOLD_SECONDS = 600.0  # how long an engine that is closed goes on trying to write the answers it holds
+LAST_TRY_SECONDS = 13.0  # for the try that is under way when that is over; then nobody waits for the writer any more
 
 
 class OrderResult(StrEnum):
@@ -239,14 +241,18 @@ class ReservingEngine:
         """Begin no further call, settle the ones under way and end; this takes a call's deadline at the longest.
 
         While the ledger cannot be written the engine tries again, for ``hold_seconds`` from now, so that no answer is
-        lost. Then it gives up: the log names the orders, and their calls become unknown.
+        lost. Then it gives up: the log names the orders, and their calls become unknown. Whatever the database or the
+        network does, this ends at most ``LAST_TRY_SECONDS`` after the deadline and the hold.
         """
         with self._entry_lock:
             self._hold_until = time.monotonic() + hold_seconds
             self._closing.set()
         self._events.put(None)
-        self._writer.join()
-        self._callers.shutdown()
+        self._writer.join(self._settings.call_deadline_seconds + hold_seconds + LAST_TRY_SECONDS)
+        if is_stuck := self._writer.is_alive():  # a thread of its own that ends with its process, at the latest
+            self._give_back_all("the engine is closing")
+            self._give_up_answers()
+        self._callers.shutdown(wait=not is_stuck)
         self._client.close()
 
     # --- the writer: the only thread that uses the ledger -------------------------------------------------------
@@ -281,18 +287,20 @@ class ReservingEngine:
 
     def _give_up_answers(self) -> None:
         """Name the orders whose answers are lost with this process; the next one reads what was kept."""
-        lost = sorted(call.intent.order_key for call in self._calls.values() if not call.kept)
+        calls = list(self._calls.values())
+        lost = sorted(call.intent.order_key for call in calls if not call.kept)
         if lost:
             log.error("the ledger could not be written: the answers for these orders are lost: %s", ", ".join(lost))
-        for call in self._calls.values():
+        for call in calls:
             reason = "its answer could not be written to the ledger"
             outcome = Outcome(call.intent.order_key, OrderResult.FAILED, ReservationState.CALLING, reason)
             self._resolve(call.waiting, outcome)
 
     def _drop_connection(self, error: SafeDatabaseError, *, first: bool) -> None:
         """Retry after a transient error; fail the orders that wait after any other. Answers are held in both cases."""
-        self._ledger_lost = True
-        self._ledger.close()
+        if error.sqlstate not in TAKEN_BACK:
+            self._ledger_lost = True
+            self._ledger.close()
         if first:
             log.warning("the ledger cannot be written; trying again: %s", error)
         if not error.transient:
@@ -529,7 +537,7 @@ class ReservingEngine:
         for _, _, waiting in self._later:
             self._run_queue(waiting.run).ready.append(waiting)
         self._later.clear()
-        for run_queue in self._run_queues.values():
+        for run_queue in list(self._run_queues.values()):
             self._give_back(run_queue, reason)
 
 

@@ -14,6 +14,7 @@ from include.ledger.moves import Move, write_moves
 from include.ledger.states import ReservationState
 from include.sql_files import sql_of
 from include.warehouse.database import Connection, read_rows, safe_errors
+from include.warehouse.transactions import again_after_limit, limited_transaction
 
 sql = sql_of(__package__)
 log = logging.getLogger(__name__)
@@ -162,19 +163,25 @@ def resolve(
     keys = _unique(order_keys)
     for start in range(0, len(keys), ORDERS_AT_ONCE):
         some = keys[start : start + ORDERS_AT_ONCE]
-        with safe_errors(f"The decision about {_named(some)} could not be written"), connection.transaction():
-            _resolve_some(connection, some, action, reason, decided_by, resolved)
+        with safe_errors(f"The decision about {_named(some)} could not be written"):
+            done = _resolve_some(connection, some, action, reason, decided_by)
+        resolved.decided.extend(done.decided)
+        resolved.refused.extend(done.refused)
     return resolved
 
 
+@again_after_limit
 def _resolve_some(
-    connection: Connection,
-    order_keys: Sequence[str],
-    action: Action,
-    reason: str,
-    decided_by: str | None,
-    resolved: Resolved,
-) -> None:
+    connection: Connection, order_keys: Sequence[str], action: Action, reason: str, decided_by: str | None
+) -> Resolved:
+    with limited_transaction(connection):
+        return _resolve_locked(connection, order_keys, action, reason, decided_by)
+
+
+def _resolve_locked(
+    connection: Connection, order_keys: Sequence[str], action: Action, reason: str, decided_by: str | None
+) -> Resolved:
+    resolved = Resolved([], [])
     locked = read_rows(connection, _Order, sql("lock_orders"), {"order_keys": order_keys})
     known = {order.order_key: order for order in locked}
     target, froms = TARGETS[action], DECIDED_FROM[action]
@@ -216,6 +223,7 @@ def _resolve_some(
         for key in order_keys
         if key not in known
     )
+    return resolved
 
 
 def _acknowledge(connection: Connection, decision: Decision) -> str:
@@ -235,7 +243,7 @@ def _acknowledge(connection: Connection, decision: Decision) -> str:
         "decided_by": decision.decided_by,
         "keys": keys,
     }
-    with safe_errors(f"The lines of kind {decision.kind} could not be acknowledged"), connection.transaction():
+    with safe_errors(f"The lines of kind {decision.kind} could not be acknowledged"), limited_transaction(connection):
         before = {subject for (subject,) in connection.execute(sql("acknowledged"), parameters)}
         connection.execute(sql("acknowledge"), parameters)
     subjects = {line.subject for line in lines}

@@ -7,7 +7,7 @@ before the certificate was given again is the earlier order's. A later claim is 
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -17,6 +17,7 @@ from psycopg.rows import scalar_row
 from include.nmp.errors import NmpError
 from include.sql_files import sql_of
 from include.warehouse.database import Connect, Connection, database_now, open_session, safe_errors
+from include.warehouse.transactions import Kind, again_after_limit, limited_transaction
 
 sql = sql_of(__package__)
 log = logging.getLogger(__name__)
@@ -107,17 +108,18 @@ def sync_claims(connect: Connect, nmp: ClaimLister, *, run_id: str, tags: Sequen
     return Sync(since, synced)
 
 
+@again_after_limit
 def apply_claims(
-    connection: Connection, tag: str, certificates: Iterable[str], *, seen_at: datetime, run_id: str
+    connection: Connection, tag: str, certificates: Collection[str], *, seen_at: datetime, run_id: str
 ) -> ClaimsOfTag:
-    """Write one tag's list of claimed ``certificates`` into the ledger, in one transaction.
+    """Write one tag's list of claimed ``certificates`` into the ledger, in one transaction, repeated after a limit.
 
     ``seen_at`` is when the NMP was asked for the list, by the database's clock: if an order got its passport later than
     that and the list has the certificate, somebody had claimed it before. A certificate counts under whichever tag its
     passport was received.
     """
     seen = {"seen_at": seen_at, "run_id": run_id, "tag": tag}
-    with connection.transaction(), connection.cursor(row_factory=scalar_row) as cursor:
+    with limited_transaction(connection, Kind.LONG), connection.cursor(row_factory=scalar_row) as cursor:
         cursor.execute(sql("staging"))
         with cursor.copy(sql("copy_certificates")) as copy:
             for certificate in certificates:

@@ -17,6 +17,7 @@ from include.durations import in_words
 from include.ledger.states import TagState
 from include.sql_files import sql_of
 from include.warehouse.database import Connect, Connection, open_session, read_rows, safe_errors
+from include.warehouse.transactions import Kind, limited_transaction
 
 sql = sql_of(__package__)
 
@@ -185,7 +186,11 @@ def plan_resets(
     ``tags`` restricts the plan; an empty one means all. Raises ``ResetError`` for a tag that the ledger does not know,
     ``include.warehouse.database.SafeDatabaseError`` when the database fails.
     """
-    with safe_errors("The resets could not be planned"), open_session(connect) as connection, connection.transaction():
+    with (
+        safe_errors("The resets could not be planned"),
+        open_session(connect, autocommit=True) as connection,
+        limited_transaction(connection, Kind.LONG),
+    ):
         names = connection.cursor(row_factory=scalar_row)
         unknown: str | None = names.execute(sql("unknown_tags"), {"tags": list(tags)}).fetchone()
         if unknown is not None:

@@ -1,21 +1,23 @@
 """Publish links: move what is reserved from the ledger to the published tables, where people read it."""
 
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
 
-import psycopg
 from psycopg.rows import scalar_row
 
 from include.sql_files import sql_of
 from include.warehouse.database import Connect, Connection, SafeDatabaseError, open_session, read_rows, safe_errors
+from include.warehouse.transactions import TAKEN_BACK, Kind, limited_transaction
 
 sql = sql_of(__package__)
 log = logging.getLogger(__name__)
 
 LOAD_TRIES = 5  # a load starts again when somebody marked one of its rows as distributed in the meantime
+LOAD_WAIT_SECONDS = 300.0  # how long a load waits for others; each wait for a lock is short, so that none wait in a row
 SERIALIZATION_FAILURE = "40001"
 
 
@@ -87,15 +89,8 @@ def load_links(connect: Connect, *, run_id: str, closes: Sequence[date] = ()) ->
     Raises ``LoadCheckError`` when the checks before the commit fail, ``SafeDatabaseError`` when the database fails.
     Then nothing has changed.
     """
-    with open_session(connect, application_name="passport-links load") as connection:
-        for tries_left in reversed(range(LOAD_TRIES)):
-            try:
-                with safe_errors("The load of passport.links changed nothing"):
-                    result = _load(connection, closes, run_id)
-                break
-            except SafeDatabaseError as error:
-                if error.sqlstate != SERIALIZATION_FAILURE or not tries_left:
-                    raise
+    with open_session(connect, autocommit=True, application_name="passport-links load") as connection:
+        result = _load_in_turn(connection, closes, run_id)
     log.info("published %d new links, updated %d", result.published_now, result.updated)
     if result.refused:
         named = ", ".join(result.refused[:10])
@@ -121,11 +116,25 @@ class _Fault:
         return f"{self.orders} {self.fault} ({', '.join(self.order_keys)})"
 
 
+def _load_in_turn(connection: Connection, closes: Sequence[date], run_id: str) -> LoadResult:
+    """Load once no other load is under way; again where a sender wrote meanwhile."""
+    until = time.monotonic() + LOAD_WAIT_SECONDS
+    tries = 0
+    while True:
+        try:
+            with safe_errors("The load of passport.links changed nothing"):
+                return _load(connection, closes, run_id)
+        except SafeDatabaseError as error:
+            tries += error.sqlstate == SERIALIZATION_FAILURE
+            waits = error.sqlstate in TAKEN_BACK and time.monotonic() < until
+            if not waits and (error.sqlstate != SERIALIZATION_FAILURE or tries == LOAD_TRIES):
+                raise
+
+
 def _load(connection: Connection, closes: Sequence[date], run_id: str) -> LoadResult:
-    # One snapshot for all statements: the ledger goes on while the load reads it.
-    connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
     values = connection.cursor(row_factory=scalar_row)
-    with connection.transaction():
+    # One snapshot for all statements: the ledger goes on while the load reads it.
+    with limited_transaction(connection, Kind.SNAPSHOT):
         connection.execute(sql("serialise_loads"))
         [retired] = values.execute(sql("retire_links"), {"run_id": run_id})
         [counts] = read_rows(connection, _Counts, sql("publish_links"), {"run_id": run_id})

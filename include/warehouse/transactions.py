@@ -29,14 +29,10 @@ ENDS_TRANSACTIONS = 170000
 """The first server version that has ``transaction_timeout``."""
 
 LIMIT_TRIES = 5
-LIMIT_STATES = frozenset(
-    {
-        "25P03",  # idle in a transaction for too long
-        "25P04",  # a transaction that took too long
-        "40P01",  # deadlock
-        "55P03",  # waited too long for a lock
-    }
-)
+TAKEN_BACK = frozenset({"40P01", "55P03"})
+"""A deadlock, or too long a wait for a lock: the transaction changed nothing, and its connection goes on."""
+LIMIT_STATES = TAKEN_BACK | {"25P03", "25P04"}
+"""Also the ends of a transaction that was idle, or under way, for too long."""
 
 
 class Kind(Enum):

@@ -18,6 +18,9 @@ from passport_airflow.nmp_hook import NmpHook
 CONNECTIONS_HOLD_SECONDS = 5.0
 """How long what Airflow said of the connections counts."""
 
+LOOKUP_SECONDS = 1.0
+"""How long a closing engine waits for a look-up, which may wait for a silent network."""
+
 
 @dataclass(frozen=True)
 class Connections:
@@ -60,8 +63,9 @@ class ProcessEngine(ReservingEngine):
     def close(self, hold_seconds: float = HOLD_SECONDS) -> None:
         """Settle the calls under way and end; see ``ReservingEngine.close``."""
         super().close(hold_seconds)
-        with self._looking_up:
+        if self._looking_up.acquire(timeout=LOOKUP_SECONDS):
             self._lookups.close()
+            self._looking_up.release()
 
 
 _lock = threading.Lock()

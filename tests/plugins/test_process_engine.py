@@ -1,14 +1,19 @@
 """The one engine of a process: made once for many triggers, made anew when a connection was changed."""
 
 import json
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from include.ledger.session import LedgerError
+from include.warehouse.database import SafeDatabaseError
+from local.postgres import EmbeddedPostgres
 from passport_airflow import process_engine as module
 from passport_airflow.process_engine import close_process_engine, process_engine
 from sandbox.server import SandboxServer
+from tests.silent_proxy import Silence, SilentProxy
 
 
 @pytest.fixture
@@ -47,3 +52,20 @@ def test_a_connection_that_was_changed_gets_a_new_engine_when_its_reading_is_old
     second = process_engine()
     assert second is not first
     assert process_engine() is second
+
+
+def test_an_engine_ends_although_a_look_up_waits_for_a_silent_network(
+    nmp: SandboxServer, warehouse: str, postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with SilentProxy(postgres.port) as proxy, ThreadPoolExecutor(1) as pool:
+        monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", warehouse.replace(f":{postgres.port}/", f":{proxy.port}/"))
+        engine = process_engine()
+        with pytest.raises(LedgerError):
+            engine.orders_of_task("no such run", 0)
+        proxy.cut(silence=Silence.STUCK)
+        looking_up = pool.submit(engine.orders_of_task, "no such run", 0)
+        began = time.monotonic()
+        close_process_engine()
+        assert time.monotonic() - began < 15
+        with pytest.raises(SafeDatabaseError):
+            looking_up.result(15)
