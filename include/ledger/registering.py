@@ -17,7 +17,8 @@ from include.ledger.states import UNSERVED
 from include.orders import CheckedOrder
 from include.sql_files import sql_of
 from include.warehouse.database import Connection, read_rows
-from include.warehouse.transactions import Kind, again_after_limit, limited_transaction
+from include.warehouse.transactions import LONG_SECONDS, Kind, again_after_limit, limited_transaction
+from include.warehouse.watchdog import answered_within
 
 sql = sql_of(__package__)
 
@@ -54,23 +55,35 @@ def register(
     """Do what ``RunLedger.register`` says on ``connection``, whose temporary tables outlive its transactions."""
     stage(connection, rows)
     tags = _register_tags(connection, pool_sizes)
-    for first_key, last_key in connection.execute(sql("chunks"), {"orders": CHUNK_ORDERS}).fetchall():
+    for first_key, last_key in _chunks(connection):
         _merge(connection, {"run_id": run_id, "tags": tags, "first_key": first_key, "last_key": last_key})
     _save_rejected(connection, {"run_id": run_id, "days": list(days_read), "began_at": began_at})
     return _finish(connection, {"run_id": run_id}, days_read, began_at)
 
 
 def stage(connection: Connection, rows: Iterable[CheckedOrder]) -> None:
-    """Copy the rows to the session's own tables; no row of the ledger is locked meanwhile."""
-    with limited_transaction(connection, Kind.LONG):
+    """Copy the rows to the session's own tables; no row of the ledger is locked meanwhile, so no transaction is needed.
+
+    The shop's database may take as long as it wants for all rows.
+    """
+    with answered_within(connection, LONG_SECONDS) as renew:
         connection.execute(sql("drop_incoming"))
         connection.execute(sql("incoming_orders"))
         with connection.cursor() as cursor, cursor.copy(sql("copy_orders")) as copy:
             for row in rows:
+                renew()
                 copy.write_row(row)
+        renew()
         connection.execute(sql("mark_duplicates"))
         connection.execute(sql("incoming_rejected"))
         connection.execute(sql("index_incoming"))
+
+
+@again_after_limit
+def _chunks(connection: Connection) -> list[tuple[str, str]]:
+    """Give the first and the last key of each chunk of orders."""
+    with limited_transaction(connection, Kind.LONG):
+        return connection.execute(sql("chunks"), {"orders": CHUNK_ORDERS}).fetchall()
 
 
 @again_after_limit

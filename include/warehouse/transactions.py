@@ -6,7 +6,7 @@ the limits and what each of them is for.
 
 import contextlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from enum import Enum
 from functools import wraps
 from typing import ParamSpec, TypeVar
@@ -24,6 +24,9 @@ T = TypeVar("T")
 
 SHORT_SECONDS = 9.0
 """How long a client waits for a short transaction in all. A server from PostgreSQL 17 on ends it after 8 s."""
+
+LONG_SECONDS = 300.0
+"""The same for a long transaction: only a server or a network that never says anything takes so long."""
 
 ENDS_TRANSACTIONS = 170000
 """The first server version that has ``transaction_timeout``."""
@@ -55,7 +58,7 @@ def limited_transaction(connection: Connection, kind: Kind = Kind.SHORT) -> Iter
     begin = sql("begin_snapshot" if kind is Kind.SNAPSHOT else "begin")
     if kind is Kind.SHORT and connection.info.server_version >= ENDS_TRANSACTIONS:
         begin += sql("limit_transaction")
-    with answered_within(connection, SHORT_SECONDS) if kind is Kind.SHORT else nullcontext():
+    with answered_within(connection, SHORT_SECONDS if kind is Kind.SHORT else LONG_SECONDS):
         try:
             connection.execute(begin, prepare=False)  # one message, so it costs no round trip of its own
             yield connection

@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,18 +17,33 @@ import psycopg
 LOOK_SECONDS = 0.5
 """How often the watchdog looks; so much later than its limit a connection may break."""
 
-_deadlines: dict[int, float] = {}  # by a duplicate of the socket's descriptor; who takes an entry out closes it
+
+class _Deadline:
+    """When a connection is broken, on ``time.monotonic``."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self.renew()
+
+    def renew(self) -> None:
+        self.moment = time.monotonic() + self._seconds
+
+
+_deadlines: dict[int, _Deadline] = {}  # by a duplicate of the socket's descriptor; who takes an entry out closes it
 _thread: threading.Thread | None = None
 
 
 @contextmanager
-def answered_within(connection: "psycopg.Connection[Any]", seconds: float) -> Iterator[None]:
-    """Break the connection when the block takes longer: what waits for the server then raises ``OperationalError``."""
+def answered_within(connection: "psycopg.Connection[Any]", seconds: float) -> Iterator[Callable[[], None]]:
+    """Break the connection when the block takes longer: what waits for the server then raises ``OperationalError``.
+
+    Gives what a block calls that makes progress: the seconds then count anew.
+    """
     descriptor = os.dup(connection.fileno())
-    _deadlines[descriptor] = time.monotonic() + seconds
+    deadline = _deadlines[descriptor] = _Deadline(seconds)
     _start()
     try:
-        yield
+        yield deadline.renew
     finally:
         if _deadlines.pop(descriptor, None) is not None:
             os.close(descriptor)
@@ -46,6 +61,6 @@ def _watch() -> None:
         time.sleep(LOOK_SECONDS)
         moment = time.monotonic()
         for descriptor, deadline in list(_deadlines.items()):
-            if deadline <= moment and _deadlines.pop(descriptor, None) is not None:
+            if deadline.moment <= moment and _deadlines.pop(descriptor, None) is not None:
                 with socket.socket(fileno=descriptor) as late, contextlib.suppress(OSError):
                     late.shutdown(socket.SHUT_RDWR)

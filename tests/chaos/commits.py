@@ -15,7 +15,7 @@ nothing counts.
 import contextlib
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -174,7 +174,7 @@ class _Lasting:
         self._connect = connect
         self._connection: psycopg.Connection[tuple[object, ...]] | None = None
 
-    def ask(self, query: str, parameters: dict[str, object] | None = None) -> list[tuple[object, ...]]:
+    def ask(self, query: str, parameters: Mapping[str, object] | None = None) -> list[tuple[object, ...]]:
         try:
             if self._connection is None:
                 self._connection = self._connect()

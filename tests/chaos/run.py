@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ from tests.silent_proxy import SilentProxy
 RESERVE, RESET = "reserve_passport_links", "reset_stale_reservations"
 DAGS = (RESERVE, RESET, "resolve_attention")
 SETTLING_ROUNDS = 12
+LIVENESS_SECONDS = 120.0  # longer than a freeze
 SECONDS_PER_STRIKE = 12.0
 LONGEST_BETWEEN_STRIKES = 60.0  # seconds; sooner when enough calls were made
 MOST_CLAIMS_AT_ONCE = 3
@@ -91,6 +93,7 @@ class Chaos:
     clears: int = 0
     claims: int = 0
     _calls: int = 0
+    _healthy_at: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.chance = random.Random(self.plan.seed)
@@ -148,7 +151,32 @@ class Chaos:
     def _has_come_to(self, calls: int) -> bool:
         """Whether there were so many calls, or no order waits; runs that failed meanwhile are cleared to go on."""
         self._try(self._clear_failed)
+        self._is_healthy()
         return self._count_calls() >= calls or self._all_are_served()
+
+    def _look_after(self) -> None:
+        """Start what has ended by itself, as a scheduler may long after its database was away, or does nothing."""
+        self.stack.revive()
+        self._is_healthy()
+
+    def _is_healthy(self) -> bool:
+        """Whether the scheduler and the triggerer are; restart one that was not for long, as a liveness probe would.
+
+        A scheduler that lost its database ends only after its workers have, and waits for them without a limit.
+        """
+        moment = time.monotonic()
+        if not self.stack.api.is_healthy():
+            self._healthy_at.clear()
+            return False
+        for part in (self.stack.scheduler, self.stack.triggerer):
+            if self.stack.api.is_healthy(part.name):
+                self._healthy_at[part.name] = moment
+            elif moment - self._healthy_at.setdefault(part.name, moment) > LIVENESS_SECONDS:
+                self.say(f"the {part.name} is restarted: it was not healthy for {LIVENESS_SECONDS:g} s")
+                del self._healthy_at[part.name]
+                part.kill()
+                part.start()
+        return all(self._healthy_at.get(part.name) == moment for part in (self.stack.scheduler, self.stack.triggerer))
 
     def _all_are_served(self) -> bool:
         with contextlib.suppress(psycopg.OperationalError):
@@ -194,6 +222,7 @@ class Chaos:
         self.sandbox.set_switches(latency_ms=0)
         self.say(f"faults stop; {self._progress()}")
         assert wait_until(self.stack.api.is_healthy, 120)
+        wait_until(self._is_healthy, 3 * LIVENESS_SECONDS, poll=1)
         self.stack.wait_healthy()
         for _ in range(SETTLING_ROUNDS):
             for run in self.stack.api.runs(RESERVE):
@@ -232,8 +261,7 @@ class Chaos:
             return connection.execute(query.encode(), parameters).fetchall()
 
     def _await_run(self, dag: str, run_id: str) -> None:
-        # a scheduler may end by itself long after its database was away
-        self.stack.api.wait_for_run(dag, run_id, 1200, meanwhile=lambda: self.stack.revive() and None)
+        self.stack.api.wait_for_run(dag, run_id, 1200, meanwhile=self._look_after)
 
     def _count_calls(self) -> int:
         """How many intents there have been; as many as before while the database is down."""

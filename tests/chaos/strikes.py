@@ -199,13 +199,14 @@ class Striker:
         return own & set(self.proxy.client_ports())
 
     def _part(self, victim: Victim) -> Part | None:
-        return {
+        parts: dict[Victim, Part | None] = {
             Victim.TRIGGERER: self.stack.triggerer,
             Victim.SCHEDULER: self.stack.scheduler,
             Victim.API_SERVER: self.stack.api_server,
             Victim.POSTGRES: self.stack.postgres,
             Victim.SANDBOX: self.stack.sandbox,
-        }.get(victim)
+        }
+        return parts.get(victim)
 
 
 def workers(stack: Stack) -> list[psutil.Process]:

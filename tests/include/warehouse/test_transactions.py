@@ -13,8 +13,10 @@ import pytest
 from psycopg import generators
 from psycopg.conninfo import make_conninfo
 
+from include.warehouse import transactions
 from include.warehouse.database import SafeDatabaseError, connecting_to, open_session, safe_errors
 from include.warehouse.transactions import LIMIT_TRIES, Kind, again_after_limit, limited_transaction
+from include.warehouse.watchdog import answered_within
 from local.postgres import EmbeddedPostgres
 from local.processes import wait_until
 from tests.silent_proxy import Silence, SilentProxy
@@ -154,18 +156,30 @@ def test_a_lock_of_a_client_whose_host_is_gone_is_freed(
     assert seconds_until_free(gate) < AT_MOST + 1
 
 
+@pytest.mark.parametrize("kind", Kind)
 @pytest.mark.parametrize("silence", Silence)
 def test_who_waits_for_a_silent_network_is_told_within_seconds(
-    database: str, proxy: SilentProxy, silence: Silence
+    database: str, proxy: SilentProxy, monkeypatch: pytest.MonkeyPatch, silence: Silence, kind: Kind
 ) -> None:
+    monkeypatch.setattr(transactions, "LONG_SECONDS", 2.0)
     connection = open_session(connecting_to(make_conninfo(database, port=proxy.port)), autocommit=True)
     began = time.monotonic()
-    with pytest.raises(SafeDatabaseError) as caught, safe_errors(), limited_transaction(connection):  # noqa: PT012
+    with pytest.raises(SafeDatabaseError) as caught, safe_errors(), limited_transaction(connection, kind):  # noqa: PT012
         proxy.cut(silence=silence)
         connection.execute("select 1")
     assert time.monotonic() - began < AT_MOST
     assert caught.value.transient
     assert connection.closed
+
+
+def test_what_makes_progress_may_take_longer(database: str) -> None:
+    with open_session(connecting_to(database), autocommit=True) as connection:
+        with answered_within(connection, 1.5) as renew:
+            for _ in range(4):
+                connection.execute("select pg_sleep(0.8)")
+                renew()
+        with pytest.raises(psycopg.OperationalError), answered_within(connection, 1.5):
+            connection.execute("select pg_sleep(20)")
 
 
 def test_nobody_waits_for_the_server_when_the_task_must_end(database: str, proxy: SilentProxy) -> None:
