@@ -57,7 +57,7 @@ refused as (
     limit 1
 ),
 
-counted as (
+counted as materialized (
     select
         (
             select count(*)
