@@ -5,9 +5,11 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from email import message_from_bytes
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -243,12 +245,11 @@ def mails() -> Iterator[MailServer]:
     controller.stop()
 
 
-@pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory, mails: MailServer, newest: date) -> Iterator[Stack]:
-    """The started stack: orders loaded, statements logged, the daily DAG paused; with one small DAG besides."""
-    folder = tmp_path_factory.mktemp("integration")
+@contextmanager
+def started_stack(folder: Path, mails: MailServer, orders: list[SourceOrder]) -> Iterator[Stack]:
+    """Start a stack in a folder: orders loaded, statements logged, the daily DAG paused; with one small DAG besides."""
     (folder / "campaigns.yaml").write_text(CAMPAIGNS)
-    write_orders(folder / "orders.csv", orders_of_all_days(newest))
+    write_orders(folder / "orders.csv", orders)
     (folder / "dags").mkdir()
     for file in (PROJECT / "dags").glob("*.py"):
         (folder / "dags" / file.name).symlink_to(file)
@@ -264,8 +265,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory, mails: MailServer, newest: d
 
     def prepare(stack: Stack) -> None:
         migrate(stack.warehouse)
-        with stack.orders_db() as orders:
-            load_csv(orders, folder / "orders.csv")
+        with stack.orders_db() as shop:
+            load_csv(shop, folder / "orders.csv")
 
     with Stack(
         folder / "state",
@@ -277,6 +278,13 @@ def stack(tmp_path_factory: pytest.TempPathFactory, mails: MailServer, newest: d
         stack.api.wait_for_dags([*DAGS, SMALL_DAG])
         for dag in (*DAGS[1:], SMALL_DAG):
             stack.api.unpause(dag)
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory, mails: MailServer, newest: date) -> Iterator[Stack]:
+    """The stack that the tests share, with the orders of all their days."""
+    with started_stack(tmp_path_factory.mktemp("integration"), mails, orders_of_all_days(newest)) as stack:
         yield stack
 
 

@@ -1,16 +1,30 @@
 """Schedules of several runs a day, days that nobody read, and an extraction that fails, on a real Airflow.
 
-The runs are those that the scheduler makes for an interval. Each test has days of its own, and serves them all.
+The runs are those that the scheduler makes for an interval. They have a stack of their own, because a scheduled run
+also serves the days of other tests that nobody has read yet.
 """
 
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
 
+import pytest
+
 from local.source_table import append
+from sandbox.server import SandboxControl
 from tests.builders.orders_csv import paid_order
-from tests.integration.conftest import RESERVE, RESET, Running
+from tests.integration.conftest import RESERVE, RESET, MailServer, Running, started_stack
 
 QUARTER = timedelta(minutes=15)
 ONE_DAY = timedelta(days=1)
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory, mails: MailServer, newest: date) -> Iterator[Running]:
+    """A stack at work without any order: the schedule's run of the newest day is done."""
+    with started_stack(tmp_path_factory.mktemp("schedules"), mails, []) as stack:
+        running = Running(stack, SandboxControl(stack.sandbox_url), newest, mails.texts)
+        running.serve_by_schedule()
+        yield running
 
 
 def midnight(day: date) -> datetime:
